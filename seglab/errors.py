@@ -1,0 +1,37 @@
+"""Errors a user can act on: one sentence that says what is wrong, where, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SeglabError(Exception):
+    """Base of the errors that a door prints as one sentence, without a traceback."""
+
+
+class ConfigError(SeglabError):
+    """A key, value or name in the configuration is wrong."""
+
+
+class DataError(SeglabError):
+    """A file or folder of the data is wrong."""
+
+
+class CheckpointError(SeglabError):
+    """A checkpoint or weights file cannot be used."""
+
+
+class TrainingError(SeglabError):
+    """Training cannot go on (a loss that is not finite, for example)."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint ` Did you mean 'x'?` for the known name nearest to `name`, or the sorted list of known names."""
+    names = sorted(str(k) for k in known)
+    # Compared in lower case: people type Dice for dice. The last part of a dotted key counts as well.
+    by_lower = {n.lower(): n for n in names}
+    match = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    if match:
+        return f" Did you mean '{by_lower[match[0]]}'?"
+    return f" Known: {', '.join(names)}." if names else ""

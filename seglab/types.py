@@ -1,0 +1,112 @@
+"""The vocabulary every room shares. Shapes: B batch, C channels, K classes, H height, W width.
+
+Sample  what a dataset yields   image (H W C, uint8 or float32 in 0..1), mask (H W, integer ids or ignore_index;
+        multilabel: H W K of 0, 1 or ignore_index), optional instances (H W ids, 0 = none), id, size (H, W)
+Batch   what a task receives    image B C H W (uint8 or float32), mask B H W int64 (multilabel: B K H W),
+        index B int64 (the image's position in its split)
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NotRequired, TypedDict
+
+import numpy as np
+
+from seglab.errors import DataError, nearest
+
+Mode = Literal["binary", "multiclass", "multilabel"]
+Color = tuple[int, int, int]
+Phase = Literal["train", "val", "test"]
+
+# Colours that stay apart for most forms of colour blindness come first; later ones fill the wheel.
+_FIRST_COLORS: tuple[Color, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+    (128, 62, 117), (166, 189, 215), (193, 0, 32), (129, 112, 102), (0, 83, 138), (147, 170, 0), (89, 51, 21),
+)  # fmt: skip
+
+
+class Sample(TypedDict):
+    """One image with its mask, as numpy arrays, before or after augmentation (see the module's legend)."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    id: str
+    size: tuple[int, int]
+    instances: NotRequired[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a data set is. The dataset owns it; network, loss, metrics and report are told.
+
+    In binary mode `classes` is (background, foreground) and the network has one output channel.
+    `mean` and `std` are per channel, for images scaled to 0..1.
+    """
+
+    classes: tuple[str, ...]
+    mode: Mode = "multiclass"
+    ignore_index: int = 255
+    channels: int = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    colors: tuple[Color, ...] = ()
+    instances: bool = False
+
+    def __post_init__(self) -> None:
+        modes = ("binary", "multiclass", "multilabel")
+        if self.mode not in modes:
+            raise DataError(f"data.mode is '{self.mode}'; it must be one of {', '.join(modes)}.{nearest(self.mode, modes)}")
+        if len(set(self.classes)) != len(self.classes) or not self.classes:
+            raise DataError(f"The class names {list(self.classes)} must be distinct, and at least one.")
+        if self.mode == "binary" and len(self.classes) != 2:
+            raise DataError(f"data.mode=binary needs two classes (background, foreground), not {list(self.classes)}.")
+        if self.mode != "multilabel" and 0 <= self.ignore_index < len(self.classes):
+            raise DataError(
+                f"ignore_index {self.ignore_index} is the id of class '{self.classes[self.ignore_index]}'; "
+                f"choose an id outside 0..{len(self.classes) - 1}."
+            )
+        set_field = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (frozen dataclass)
+        if not self.mean:
+            set_field("mean", (0.5,) * self.channels)
+            set_field("std", (0.25,) * self.channels)
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise DataError(f"mean and std need one value per channel ({self.channels}), std above 0.")
+        if not self.colors:
+            set_field("colors", distinct_colors(len(self.classes)))
+        if len(self.colors) != len(self.classes):
+            raise DataError(f"{len(self.colors)} colours for {len(self.classes)} classes; give one colour per class.")
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes (2 in binary mode)."""
+        return len(self.classes)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the logits: 1 in binary mode, else K."""
+        return 1 if self.mode == "binary" else len(self.classes)
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """The classes that a mean over classes counts: the foreground in binary mode, else all."""
+        return (1,) if self.mode == "binary" else tuple(range(self.num_classes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for a checkpoint or JSON."""
+        return {k: [list(c) for c in v] if k == "colors" else list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Spec:
+        """The Spec that `to_dict` wrote."""
+        lists = {k: tuple(data[k]) for k in ("classes", "mean", "std")}
+        return cls(**{**data, **lists, "colors": tuple(tuple(c) for c in data["colors"])})
+
+
+def distinct_colors(n: int) -> tuple[Color, ...]:
+    """n RGB colours easy to tell apart; the first is a dark grey for a background."""
+    golden = 0.618034
+    more = (colorsys.hsv_to_rgb((i * golden) % 1, 0.55 + 0.45 * (i % 2), 0.95 - 0.35 * (i % 3) / 2) for i in range(n))
+    extra = [(int(r * 255), int(g * 255), int(b * 255)) for r, g, b in more]
+    return ((60, 60, 60), *_FIRST_COLORS, *extra)[:n]
