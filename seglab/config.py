@@ -1,0 +1,253 @@
+"""Configuration: where conf/ is, loss expressions as a Hydra source, and errors that name the nearest right name.
+
+Imports neither torch nor lightning, so that `--help` and `--cfg job` answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seglab.errors import ConfigError, SeglabError, nearest
+
+_TERM = re.compile(r"(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\*)?(?P<name>[a-z][a-z0-9_]*)")
+
+
+def conf_dir() -> Path:
+    """The folder of configuration groups: inside the package (wheel) or beside it (checkout)."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"No conf/train.yaml in {package} or beside it; reinstall seglab.")
+
+
+def parse_loss(expression: str) -> dict[str, float]:
+    """`0.5*dice+ce` -> {"dice": 0.5, "ce": 1.0}. Grammar: term ("+" term)*, term = [number "*"] name.
+
+    Raises ConfigError for anything else, a repeated name, or a weight that is not above 0.
+    """
+    terms: dict[str, float] = {}
+    for text in re.split(r"(?<![0-9.][eE])\+", expression):  # not the plus of 1e+3
+        match = _TERM.fullmatch(text.strip())
+        if not match:
+            raise ConfigError(f"loss={expression}: '{text}' is not a term; write for example loss=dice+ce or 'loss=0.5*dice+ce'.")
+        name, weight = match["name"], float(match["weight"] or 1)
+        if name in terms:
+            raise ConfigError(f"loss={expression}: '{name}' stands twice; give each term once, with one weight.")
+        if not 0 < weight < math.inf:
+            raise ConfigError(f"loss={expression}: the weight of '{name}' must be a finite number above 0.")
+        terms[name] = weight
+    return terms
+
+
+class LossSource(ConfigSource):
+    """Answers for `loss/<expression>`: a config whose defaults list is the terms and which sets their weights."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The prefix of this source in Hydra's search path."""
+        return "loss-expression"
+
+    @staticmethod
+    def _expression(config_path: str) -> str | None:
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        return name if group == "loss" and ("+" in name or "*" in name) else None
+
+    def available(self) -> bool:  # noqa: D102
+        return True
+
+    def is_group(self, config_path: str) -> bool:  # noqa: D102
+        return config_path in ("", "loss")
+
+    def is_config(self, config_path: str) -> bool:  # noqa: D102
+        return self._expression(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Nothing: expressions are endless, so help and completion show the files only."""
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The composed terms; ConfigCompositionException (the only kind Hydra prints as a sentence) for a bad one."""
+        try:
+            terms = parse_loss(self._expression(config_path) or "")
+        except ConfigError as error:
+            raise ConfigCompositionException(str(error)) from error
+        weights = {name: {"weight": weight} for name, weight in terms.items()}
+        config = OmegaConf.create({"defaults": [*terms, "_self_"], **weights})
+        path = f"{self.scheme()}://{config_path}"
+        return ConfigResult(config=config, path=path, provider=self.provider, header={"package": None})
+
+
+class LossSearchPath(SearchPathPlugin):
+    """Puts the expression source behind the files, so that a file of the same name wins."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:  # noqa: D102
+        search_path.append("seglab", f"{LossSource.scheme()}://")
+
+
+def register() -> None:
+    """Make loss expressions known to Hydra (harmless when repeated)."""
+    plugins = Plugins.instance()
+    if LossSource not in plugins.discover(ConfigSource):
+        plugins.register(LossSource)
+        plugins.register(LossSearchPath)
+
+
+def load(overrides: list[str], name: str = "train", hydra: bool = False) -> DictConfig:
+    """Compose a configuration outside a door (tests, notebooks, evaluate); ConfigError in one sentence."""
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose(name, overrides, return_hydra_config=hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as dicts, lists, numbers and strings, interpolations resolved, without Hydra's own section."""
+    try:
+        data = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The configuration cannot be resolved: {_first_line(error)}") from error
+    assert isinstance(data, dict)
+    return {str(k): v for k, v in data.items() if k != "hydra"}
+
+
+def explain(error: Exception, overrides: list[str]) -> str:
+    """One sentence for an error of Hydra's: the culprit, and the nearest right name where there is one."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return f"The override '{error.override}' cannot be read ({_first_line(error)}); write key=value, quoted if it holds ( ) or spaces."
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"There is no {group or 'config'} '{name}'.{nearest(name, error.options or _options(group))}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1], overrides)
+    if match := re.search(r"config group '([^']+)' does not exist", text):
+        return _unknown_key(match[1], overrides)
+    if match := re.search(r"Error merging override (\S+)", text):
+        return f"The override '{match[1]}' does not fit the configuration: {_first_line(error.__cause__ or error)}"
+    return " ".join(text.split())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _options(group: str) -> list[str]:
+    folder = conf_dir() / group
+    return [p.stem for p in folder.glob("*.yaml")] if folder.is_dir() else []
+
+
+def _unknown_key(key: str, overrides: list[str]) -> str:
+    """`trainer.max_epoch` -> which part is unknown, and the nearest key beside it (or of that name elsewhere)."""
+    key = key.split("@")[0]
+    groups = [o for o in overrides if "=" in o and (conf_dir() / o.split("=")[0]).is_dir()]
+    config = load([g for g in groups if g.split("=")[0] != key])
+    done: list[str] = []
+    for part in key.split("."):
+        if not isinstance(config, DictConfig):
+            return f"'{'.'.join(done)}' has no part '{part}'; it holds a single value."
+        if part not in config:
+            known = [str(k) for k in config if not str(k).startswith("_")]
+            where = f" in '{'.'.join(done)}'" if done else ""
+            return f"There is no key '{part}'{where}.{nearest(part, known)}"
+        done.append(part)
+        config = config[part] if not OmegaConf.is_missing(config, part) else None
+    return f"The key '{key}' cannot be set this way."
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """`key=value` arguments of the doors that take their config from a checkpoint; ConfigError if one cannot be read."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(arguments)
+    except OverrideParseException as error:
+        raise ConfigError(explain(error, arguments)) from error
+    for override, text in zip(parsed, arguments, strict=True):
+        if override.is_sweep_override() or override.is_delete():
+            raise ConfigError(f"'{text}': this command takes plain key=value settings.")
+    return {o.key_or_group: o.value() for o in parsed}
+
+
+def door(job: Callable[[DictConfig], Any], name: str) -> None:
+    """Run `job` under Hydra; an error a user can mend is printed as one sentence with exit code 1."""
+    import hydra
+
+    register()
+    asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands us the exception itself instead of printing it its own way
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
+    except (SeglabError, HydraException, OmegaConfBaseException) as error:
+        if asked_for_trace:
+            raise
+        known = isinstance(error, SeglabError)
+        overrides = [a for a in sys.argv[1:] if "=" in a]
+        fail(error if known else ConfigError(explain(error, overrides)))
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def fail(error: SeglabError) -> None:
+    """Print the error's sentence to stderr and leave with exit code 1."""
+    text = str(error)
+    if "Original Traceback" in text:  # raised in a DataLoader worker: the sentence is the last line
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    print(f"{type(error).__name__}: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def plain_door(job: Callable[[list[str]], Any], doc: str | None) -> None:
+    """Run a door that takes its configuration from a checkpoint: help, and errors as one sentence with exit code 1."""
+    argv = sys.argv[1:]
+    if not argv or {"-h", "--help"} & set(argv):
+        print((doc or "").strip())
+        sys.exit(0 if argv else 2)
+    try:
+        job(argv)
+    except SeglabError as error:
+        fail(error)
+
+
+def arguments(argv: list[str], keys: dict[str, Any], groups: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split `key=value` arguments into the door's own keys (with defaults; `str` = required) and overrides of `groups`."""
+    given = parse(argv)
+    own = {k: given.pop(k, None if default is str else default) for k, default in keys.items()}
+    for key, default in keys.items():
+        if default is str and own[key] is None:
+            raise ConfigError(f"'{key}' is not set; give {key}=...")
+    for key in given:
+        if key.split(".")[0] not in groups or "." not in key:
+            raise ConfigError(f"There is no key '{key}' here.{nearest(key, [*keys, *(f'{g}.*' for g in groups)])}")
+    return own, given
+
+
+def override(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the configuration with dotted keys set; ConfigError if a key leads through a value."""
+    done = OmegaConf.create(config)
+    for key, value in changes.items():
+        parent = key.rpartition(".")[0]
+        if not isinstance(OmegaConf.select(done, parent), DictConfig):
+            raise ConfigError(f"There is no key '{parent}' in the checkpoint's configuration.{nearest(parent, config)}")
+        OmegaConf.update(done, key, value, force_add=True)
+    return plain(done)
