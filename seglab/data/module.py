@@ -1,0 +1,149 @@
+"""The one DataModule: samples of a Source, scaled, augmented, batched; uint8 to the device."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import cv2
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from seglab.data.sampling import EvalBatches, Key, TrainSampler
+from seglab.data.source import Source
+from seglab.data.transforms import Augment, resize_image, resize_mask, scaled
+from seglab.errors import ConfigError, DataError
+
+log = logging.getLogger("seglab")
+WHOLE = 512 * 512  # up to so many pixels, training takes whole images unless told otherwise
+
+
+class Split(Dataset[dict[str, Any]]):
+    """One split, sample by sample. In training the mask is scaled with the image; else it keeps its own size."""
+
+    def __init__(self, source: Source, split: str, scale: float, augment: Augment | None) -> None:
+        self.source, self.split, self.scale, self.augment = source, split, scale, augment
+
+    def __len__(self) -> int:
+        return len(self.source.ids(self.split))
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        """Image H W C, mask h w, index; `key` is (epoch, index)."""
+        epoch, index = key
+        sample = self.source.load(self.split, index)
+        image, mask = sample["image"], sample["mask"]
+        if self.scale != 1:
+            size = scaled(image.shape[:2], self.scale)
+            image = resize_image(image, size)
+            mask = resize_mask(mask, size) if self.augment else mask
+        if self.augment:
+            image, mask = self.augment(image, mask, epoch, index)
+        return {"image": image, "mask": mask, "index": index}
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Stack H W C arrays and view them as B C H W: channels_last memory, no copy. Masks stay small integers."""
+    image = torch.from_numpy(np.stack([s["image"] for s in samples])).permute(0, 3, 1, 2)
+    mask = torch.from_numpy(np.stack([s["mask"] for s in samples]))
+    if mask.ndim == 4:
+        mask = mask.permute(0, 3, 1, 2)
+    return {"image": image, "mask": mask, "index": torch.tensor([s["index"] for s in samples])}
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(0)  # each worker is one thread; OpenCV's own pool would fight the others for the cores
+
+
+class DataModule(pl.LightningDataModule):
+    """Loaders for train, val and test over one Source.
+
+    `crop` is [H, W], None (whole images) or 'auto'; `scale` resizes images before everything else; `num_workers` is a
+    number or 'auto'. ConfigError for impossible values, DataError for a data set that cannot be batched as asked.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transforms: Mapping[str, Any],
+        seed: int,
+        batch_size: int = 8,
+        num_workers: int | Literal["auto"] = "auto",
+        scale: float = 1.0,
+        crop: list[int] | Literal["auto"] | None = "auto",
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"data.batch_size is {batch_size}; it must be at least 1.")
+        if not 0 < scale <= 16:
+            raise ConfigError(f"data.scale is {scale}; it must be above 0 (0.5 = half size).")
+        self.source, self.seed, self.batch_size, self.scale = source, seed, batch_size, scale
+        self.num_workers, self.pin_memory = _workers(num_workers), pin_memory
+        sizes = [scaled(s, scale) for s in source.sizes("train")]
+        self.augment = Augment(transforms, source.spec, _crop(crop, sizes, batch_size) if sizes else None, seed)
+
+    def check(self) -> None:
+        """Fail before training: DataError if there are no training images, ConfigError if a transform cannot take them."""
+        if not self.source.ids("train"):
+            raise DataError(f"The data set '{self.source.name}' has no training images.")
+        sample = self.source.load("train", 0)
+        self.augment.check(sample["image"], sample["mask"])
+
+    def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
+        split = Split(self.source, "train", self.scale, self.augment)
+        whole_batches = len(split) >= self.batch_size  # a last batch of one image would upset batch norm
+        sampler = TrainSampler(len(split), self.seed)
+        return self._loader(split, sampler=sampler, batch_size=self.batch_size, drop_last=whole_batches)
+
+    def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
+        return self.eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:  # noqa: D102
+        return self.eval_loader("test")
+
+    def eval_loader(self, split: str) -> DataLoader[Any]:
+        """Every image of the split once, masks at their own size."""
+        sizes = self.source.sizes(split)
+        return self._loader(Split(self.source, split, self.scale, None), batch_sampler=EvalBatches(sizes, self.batch_size))
+
+    def _loader(self, split: Split, **settings: Any) -> DataLoader[Any]:
+        return DataLoader(
+            split,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator().manual_seed(self.seed % 2**63),  # a private one: drawing from it disturbs nothing else
+            **settings,
+        )
+
+
+def _workers(asked: int | Literal["auto"]) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked == "auto":
+        return 0 if cores <= 2 else min(8, cores - 1)
+    if asked < 0:
+        raise ConfigError(f"data.num_workers is {asked}; it must be 0 or more, or auto.")
+    return asked
+
+
+def _crop(asked: list[int] | Literal["auto"] | None, sizes: list[tuple[int, int]], batch_size: int) -> tuple[int, int] | None:
+    equal = len(set(sizes)) == 1
+    if asked == "auto":
+        if equal and sizes[0][0] * sizes[0][1] <= WHOLE:
+            return None
+        log.info("training on random crops of 512x512 (images are %s)", "larger" if equal else "of different sizes")
+        return 512, 512
+    if asked is None:
+        if not equal and batch_size > 1:
+            a, b = sorted(set(sizes))[:2]
+            raise ConfigError(f"data.crop=null needs images of one size, but there are {a} and {b}; set data.crop=[H,W] or auto.")
+        return None
+    if len(asked) != 2 or min(asked) < 1:
+        raise ConfigError(f"data.crop is {asked}; it must be [height, width].")
+    return asked[0], asked[1]

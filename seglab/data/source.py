@@ -1,0 +1,33 @@
+"""What every dataset offers the DataModule: a Spec, named splits, and one Sample at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+
+from seglab.types import Sample, Spec
+
+
+class Source(ABC):
+    """A dataset of images with masks, in the splits train, val and test (a split may be empty)."""
+
+    name: str
+    spec: Spec
+
+    @abstractmethod
+    def ids(self, split: str) -> list[str]:
+        """The names of the images of a split, in a fixed order; their positions are the indices used everywhere."""
+
+    @abstractmethod
+    def sizes(self, split: str) -> list[tuple[int, int]]:
+        """(height, width) of every image of a split, without decoding pixels."""
+
+    @abstractmethod
+    def load(self, split: str, index: int) -> Sample:
+        """The image and mask as stored, without augmentation; DataError names a file that cannot be used."""
+
+    def fingerprint(self) -> str:
+        """A short hash that changes when the images, masks, splits or classes change."""
+        text = repr((self.spec.classes, self.spec.mode, self.spec.ignore_index))
+        text += repr([(s, self.ids(s), self.sizes(s)) for s in ("train", "val", "test")])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

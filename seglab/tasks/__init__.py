@@ -1,0 +1,1 @@
+"""Tasks: the LightningModules that own network, loss and metrics."""

@@ -1,0 +1,167 @@
+"""The Task: network, loss and metrics in one LightningModule, with one step for train, val and test.
+
+A kind of task (semantic, instance) says how a loss is computed and how outputs become predictions; nothing here
+knows which kinds exist. What it does not do: build data, networks or optimizers, draw, or write files.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric, MetricCollection
+
+from seglab.tasks.groups import parameter_groups
+from seglab.tasks.watch import FiniteWatch
+from seglab.types import Phase, Spec
+
+Batch = dict[str, Tensor]
+
+
+class Means(Metric):
+    """Means over all samples of the loss and its parts; exact under several processes (sums and counts are reduced)."""
+
+    full_state_update = False
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.names = names
+        self.add_state("sums", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor, samples: int) -> None:
+        """Add a batch's values (in the order of `names`), weighted by its number of samples."""
+        self.sums += values.detach() * samples
+        self.count += samples
+
+    def compute(self) -> dict[str, Tensor]:
+        """{name: mean}."""
+        return dict(zip(self.names, (self.sums / self.count.clamp(min=1)).float(), strict=True))
+
+
+class Task(pl.LightningModule):
+    """Owns the network (B C H W in, its own outputs out), the loss and the metrics.
+
+    `make_optimizer(groups)` and `make_scheduler(optimizer, total_steps)` return the plain torch objects; `mean` and `std`
+    are per channel for images in 0..1. Subclasses give `compute_loss` and `decode`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        metrics: Mapping[Phase, MetricCollection],
+        spec: Spec,
+        make_optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
+        make_scheduler: Callable[[Optimizer, int], dict[str, Any] | None] | None = None,
+        encoder_lr: float | None = None,
+        decay_norms: bool = False,
+        monitor: str = "val/iou",
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.spec, self.monitor = network, loss, spec, monitor
+        self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
+        self.encoder_lr, self.decay_norms = encoder_lr, decay_norms
+        self.metrics = nn.ModuleDict(metrics)
+        names = ("loss", *(f"loss/{term}" for term in getattr(loss, "weights", {})))
+        self.means = nn.ModuleDict({f"{phase}_": Means(names) for phase in ("train", "val", "test")})
+        self.watch = FiniteWatch()
+        mean, std = getattr(network, "mean", None) or spec.mean, getattr(network, "std", None) or spec.std
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    @abstractmethod
+    def compute_loss(self, output: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise and its unweighted parts by name."""
+
+    @abstractmethod
+    def decode(self, output: Any) -> Any:
+        """Predictions in the form the metrics take, from outputs that `at_size` brought to their size."""
+
+    def at_size(self, output: Any, size: tuple[int, int]) -> Any:
+        """The output at the mask's (H, W) `size`; as it is, unless a kind of task knows better."""
+        return output
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """uint8 or 0..1 float B C H W -> normalised float32 in channels_last memory, on the image's device."""
+        scale = 255.0 if image.dtype == torch.uint8 else 1.0
+        # One multiply and one add per pixel instead of a division by 255, a subtraction and a division.
+        out = image.to(torch.float32, memory_format=torch.channels_last)
+        return out.mul_(1 / (scale * self.std)).sub_(self.mean / self.std)
+
+    def forward(self, image: Tensor) -> Any:
+        """The network's output for images as they are stored."""
+        return self.network(self.normalize(image))
+
+    def step(self, batch: Batch, phase: Phase) -> Tensor:
+        """One batch of any phase: output, loss, watch, means, and outside training the metrics."""
+        mask = batch["mask"]
+        output = self.at_size(self(batch["image"]), mask.shape[-2:])
+        loss, parts = self.compute_loss(output, batch)
+        self.means[f"{phase}_"].update(torch.stack([loss.detach(), *parts.values()]), len(batch["image"]))
+        if phase == "train":
+            self.watch.look(loss, batch["index"], self.global_step)
+        else:
+            self.metrics[phase].update(self.decode(output), mask, batch["index"])
+        return loss
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Masks become int64 on the device: they travel as the small integers they are stored in."""
+        return {**batch, "mask": batch["mask"].long()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: D102
+        return self.step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: D102
+        self.step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: D102
+        self.step(batch, "test")
+
+    def on_train_epoch_start(self) -> None:  # noqa: D102
+        self.means["train_"].reset()
+
+    def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self.watch.settle()
+        self._reset("val")
+
+    def on_test_epoch_start(self) -> None:  # noqa: D102
+        self._reset("test")
+
+    def on_train_epoch_end(self) -> None:  # noqa: D102
+        self.watch.settle()
+        self.log_dict(self.train_means())
+
+    def train_means(self) -> dict[str, Tensor]:
+        """The epoch's means so far: {"train/loss": ..., "train/loss/dice": ...}."""
+        return {f"train/{k}": v for k, v in self.means["train_"].compute().items()}
+
+    def on_validation_epoch_end(self) -> None:  # noqa: D102
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:  # noqa: D102
+        self._log_scores("test")
+
+    def _log_scores(self, phase: Phase) -> None:
+        # The values are already reduced over processes, so Lightning need not do it again.
+        scores = {f"{phase}/{k}": v for k, v in self.means[f"{phase}_"].compute().items()}
+        scores.update(self.metrics[phase].compute())
+        self.log_dict({k: v.float() for k, v in scores.items()})
+
+    def _reset(self, phase: Phase) -> None:
+        # At the start, not the end: after a phase its counts per class and image can still be read.
+        self.means[f"{phase}_"].reset()
+        self.metrics[phase].reset()
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        assert self.make_optimizer is not None, "this task was built for evaluation only"
+        optimizer = self.make_optimizer(parameter_groups(self.network, self.encoder_lr, self.decay_norms))
+        schedule = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches)) if self.make_scheduler else None
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"monitor": self.monitor, **schedule}}
