@@ -1,0 +1,21 @@
+"""`python -m seglab`: the commands, one line each."""
+
+from seglab import __version__
+
+COMMANDS = {
+    "train": "train a network, score it, draw it      model=unet loss=dice+ce data=folder data.root=DIR",
+    "evaluate": "score a checkpoint on a split           ckpt=FILE split=test",
+    "predict": "segment images                          ckpt=FILE input=DIR output=DIR",
+}
+
+
+def main() -> None:
+    """Print the commands."""
+    print(f"seglab {__version__}: image segmentation with numbers that can be trusted\n")
+    for name, line in COMMANDS.items():
+        print(f"  python -m seglab.{name:<9} {line}")
+    print("\nEach answers --help.")
+
+
+if __name__ == "__main__":
+    main()

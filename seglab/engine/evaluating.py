@@ -1,0 +1,88 @@
+"""evaluate: score a checkpoint on a split, by the same code and in the same batches as the run's own test."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from seglab import checkpoint, results
+from seglab.build import find
+from seglab.checkpoint import Checkpoint
+from seglab.data.source import Source
+from seglab.engine import assemble, summary
+from seglab.engine.callbacks import Speed
+from seglab.engine.fitting import Record, class_table, describe, write_counts
+from seglab.engine.journal import claim, console, journal
+from seglab.engine.progress import Bar
+from seglab.errors import ConfigError, DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def evaluate(saved: Checkpoint, config: dict[str, Any], split: str, run: Path, overrides: list[str]) -> dict[str, float]:
+    """Score `saved` with its `config` (after overrides) on `split`; write results.json and per_image.csv into `run`."""
+    run = run.resolve()
+    out, path, record = console(), claim(run), Record(run)
+    record.content |= {"choices": saved.choices, "overrides": overrides, "seed": config["seed"], "monitor": f"{split}/iou"}
+    record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
+    with journal(path, out):
+        try:
+            metrics = _evaluate(saved, config, split, record, out)
+        except BaseException as error:
+            record.write("failed", str(error) or type(error).__name__)
+            raise
+        record.write("finished")
+    summary.places(out, run, ("results.json", "per_image.csv"))
+    return metrics
+
+
+def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Record, out: Any) -> dict[str, float]:
+    pl.seed_everything(config["seed"], verbose=False)
+    config = {**config, "data": with_classes(config["data"], saved)}
+    source = assemble.source(config)
+    check_same_classes(saved, source)
+    if not source.ids(split):
+        raise DataError(f"The data set '{source.name}' has no {split} images; choose another split=.")
+    spec = dataclasses.replace(saved.spec, ignore_index=source.spec.ignore_index)
+    task = assemble.task(config, spec, saved.state)
+    checkpoint.restore(task, saved)
+    speed, bar = Speed(), Bar(out, "", True)
+    trainer = assemble.trainer({**config, "callbacks": {}}, record.run, [speed, bar], [])
+    data = assemble.datamodule({**config, "augment": {}}, source)
+    record.content["data"] = describe(source)
+    name = f"{saved.choices.get('model')} | {saved.choices.get('loss')} | {source.name} {split}"
+    summary.header(out, name, f"{trainer.strategy.root_device}, {trainer.precision}", source, task.network, record.run)
+    trainer.test(task, dataloaders=data.eval_loader(split), verbose=False)
+    metrics = {f"{split}/{k.split('/', 1)[1]}": float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    per_class = {split: class_table(task, "test")}
+    if trainer.is_global_zero:
+        write_counts(task, "test", source.ids(split), record.run)
+    record.content |= {"metrics": metrics, "per_class": per_class, "score": metrics.get(f"{split}/iou")}
+    summary.scores(out, spec, per_class, metrics)
+    return metrics
+
+
+def with_classes(node: dict[str, Any], saved: Checkpoint) -> dict[str, Any]:
+    """The data settings with the checkpoint's classes and mode where none are given: other images may lack a class."""
+    takes = inspect.signature(find(node.get("_target_"), Source, "data")).parameters
+    told = {"classes": list(saved.spec.classes), "mode": saved.spec.mode}
+    return {**node, **{k: v for k, v in told.items() if k in takes and node.get(k) is None}}
+
+
+def check_same_classes(saved: Checkpoint, source: Source) -> None:
+    """DataError unless the data set has the classes, mode and channels the checkpoint was trained for."""
+    for what in ("classes", "mode", "channels"):
+        theirs, ours = getattr(source.spec, what), getattr(saved.spec, what)
+        if theirs != ours:
+            raise DataError(f"The data set '{source.name}' has {what} {theirs}, but {saved.path} was trained for {ours}.")
+
+
+def check_split(split: Any) -> str:
+    """The split's name; ConfigError if there is no such split."""
+    if split not in SPLITS:
+        raise ConfigError(f"split={split}: it must be train, val or test.")
+    return split

@@ -1,0 +1,169 @@
+"""fit: train, choose the best checkpoint, score it on val and test, draw, and write the run folder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from seglab import checkpoint, results
+from seglab.data.source import Source
+from seglab.engine import assemble, pictures, summary, trackers
+from seglab.engine.callbacks import MetricsCsv, Speed, Stamp, Trackers
+from seglab.engine.inference import Predictor
+from seglab.engine.journal import claim, console, journal
+from seglab.engine.progress import Bar
+from seglab.errors import ConfigError, TrainingError, nearest
+from seglab.tasks.base import Task
+from seglab.tasks.watch import NotFiniteError
+
+log = logging.getLogger("seglab")
+Config = dict[str, Any]
+
+
+@dataclass
+class Record:
+    """What results.json will say; written at the start, at the end, and when something goes wrong."""
+
+    run: Path
+    content: Config = field(default_factory=lambda: dict.fromkeys(results.KEYS))
+    started: float = field(default_factory=time.perf_counter)
+
+    def write(self, status: str, error: str | None = None) -> None:
+        """Write results.json with this status."""
+        seconds = time.perf_counter() - self.started
+        results.write_results(self.run, {**self.content, "status": status, "error": error, "seconds": seconds})
+
+
+def fit(config: Config, run: Path, choices: dict[str, str], overrides: list[str]) -> float | None:
+    """Run the whole job of a plain `config` in the folder `run`; the best score of `monitor` (None without validation)."""
+    run = run.resolve()
+    out, path = console(), claim(run)
+    record = Record(run)
+    record.content |= {"choices": choices, "overrides": overrides, "monitor": config.get("monitor"), "seed": config.get("seed")}
+    record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
+    with journal(path, out):
+        try:
+            config = assemble.check_top(config)
+            record.content["seed"] = config["seed"]
+            record.write("running")
+            score = _fit(config, run, choices, record, out)
+        except BaseException as error:
+            log.debug("failed", exc_info=True)
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            record.write("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
+            raise
+        record.write("finished")
+        return score
+
+
+def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out: Any) -> float | None:
+    pl.seed_everything(config["seed"], verbose=False)
+    source = assemble.source(config)
+    task = assemble.task(config, source.spec)
+    monitor, higher = _monitor(config, task, source)
+    name = config["name"] or f"{choices.get('model')} | {choices.get('loss')} | {choices.get('data')}"
+    stamp = Stamp({"config": config, "choices": choices, "spec": source.spec.to_dict(), "versions": results.versions()})
+    speed = Speed()
+    keep = ModelCheckpoint(run / "checkpoints", "best", monitor, mode="max" if higher else "min", save_last=True, enable_version_counter=False)
+    callbacks: list[Callback] = [MetricsCsv(run / "metrics.csv"), speed, stamp, Trackers(), Bar(out, monitor or "", higher), keep]
+    if config["patience"] is not None and monitor:
+        callbacks.append(EarlyStopping(monitor, patience=config["patience"], mode="max" if higher else "min", verbose=False))
+    data = assemble.datamodule(config, source, pin_memory=assemble.where_to_run(config)[1].type == "cuda")
+    data.check()
+    made = [] if config["trainer"].get("fast_dev_run") else trackers.loggers(config, run, name)
+    trainer = assemble.trainer(config, run, callbacks, made)
+    record.content["data"] = describe(source)
+    where = f"{trainer.strategy.root_device}, {trainer.precision}, seed {config['seed']}"
+    summary.header(out, name, where, source, task.network, run)
+    try:
+        _train(trainer, task, data, source)
+        if Path(keep.best_model_path).is_file():
+            checkpoint.restore(task, checkpoint.load(keep.best_model_path))
+        score = _score(config, trainer, task, data, record, monitor)
+        record.content["speed"] = speed.numbers()
+        if config["pictures"] and trainer.is_global_zero:
+            split = next(s for s in ("val", "test", "train") if source.ids(s))
+            predictor = Predictor(task, trainer.precision, trainer.strategy.root_device)
+            drawn = pictures.draw(predictor, data, split, config["pictures"], run / "predictions")
+            trackers.log_pictures(made, drawn)
+        trackers.log_classes(made, record.content["per_class"])
+    finally:
+        trackers.close(made)
+    summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
+    record.write("finished")
+    summary.places(out, run, ("results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "train.log", "wandb"))
+    return score
+
+
+def _train(trainer: pl.Trainer, task: Task, data: pl.LightningDataModule, source: Source) -> None:
+    try:
+        if source.ids("val"):
+            trainer.fit(task, datamodule=data)
+        else:
+            trainer.fit(task, train_dataloaders=data.train_dataloader())
+    except NotFiniteError as error:
+        names = [source.ids("train")[i] for i in error.index]
+        raise TrainingError(
+            f"The loss is {error.value} at step {error.step}, in the batch of {', '.join(names)}; the last good checkpoint is kept. "
+            "Look at these images, lower optimizer.lr, or set trainer.precision=32-true."
+        ) from error
+
+
+def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bool]:
+    """The key to watch (None without validation images) and whether higher is better; ConfigError for an unknown key."""
+    key, mode = config["monitor"], config["mode"]
+    losses = [f"{phase}/{n}" for phase in ("train", "val") for n in task.means["train_"].names]
+    scores = [f"val/{n}" for metric in task.metrics["val"].values() for n in getattr(metric, "names", ())]
+    if key not in losses + scores:
+        raise ConfigError(f"monitor={key}: no such value is logged.{nearest(key, losses + scores)}")
+    if key.startswith("val/") and not source.ids("val"):
+        log.warning("no validation images: the last weights are kept as best, and there is no score")
+        return None, True
+    return key, "loss" not in key if mode == "auto" else mode == "max"
+
+
+def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: Record, monitor: str | None) -> float | None:
+    """Score the kept weights on val and test into the record; the value of `monitor`."""
+    metrics: dict[str, float] = {}
+    per_class: Config = {}
+    fitted = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    splits: list[tuple[str, Callable[..., Any]]] = [("val", trainer.validate), ("test", trainer.test)]
+    for split, run_split in splits:
+        if not data.source.ids(split) or (split == "test" and not config["test"]):
+            continue
+        run_split(task, datamodule=data, verbose=False)
+        metrics |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{split}/")}
+        per_class[split] = class_table(task, split)
+    score = metrics.get(monitor or "", fitted.get(monitor or ""))
+    record.content |= {"metrics": metrics, "per_class": per_class, "score": score}
+    last = next((s for s in ("test", "val") if s in per_class), None)
+    if last and trainer.is_global_zero:
+        write_counts(task, last, data.source.ids(last), record.run)
+    return score
+
+
+def class_table(task: Task, split: str) -> Config:
+    """{class: {iou, dice, ...}} of a phase that just ended, from every metric that has one."""
+    tables = [metric.per_class() for metric in task.metrics[split].values() if hasattr(metric, "per_class")]
+    return {name: {k: v for t in tables for k, v in t.get(name, {}).items()} for name in task.spec.classes}
+
+
+def write_counts(task: Task, phase: str, ids: list[str], run: Path) -> None:
+    """per_image.csv of a phase that just ended."""
+    for metric in task.metrics[phase].values():
+        if hasattr(metric, "rows"):
+            results.write_per_image(run / "per_image.csv", ids, metric.rows(), task.spec.classes)
+
+
+def describe(source: Source) -> Config:
+    """name, classes, counts of images and the fingerprint of a data set."""
+    counts = {s: len(source.ids(s)) for s in ("train", "val", "test")}
+    return {"name": source.name, "classes": list(source.spec.classes), "counts": counts, "fingerprint": source.fingerprint()}
+

@@ -1,0 +1,71 @@
+"""Where words go: everything into train.log, only seglab's own lines onto the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from seglab.errors import ConfigError
+
+
+def console() -> Console:
+    """The terminal for rank 0; a silent one for the other processes of a distributed run."""
+    return Console(highlight=False, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
+
+
+class _ToConsole(logging.Handler):
+    def __init__(self, out: Console) -> None:
+        super().__init__(logging.INFO)
+        self.out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.out.print(f"· {record.getMessage()}", style="yellow" if record.levelno >= logging.WARNING else "dim", markup=False)
+
+
+def claim(run: Path) -> Path:
+    """The path of a new train.log in the run folder; ConfigError if the folder holds a run already (two never mix)."""
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "train.log"
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        if path.stat().st_size or (run / "results.json").exists():
+            raise ConfigError(f"{run} holds a run already; choose another folder with hydra.run.dir=DIR.") from None
+    return path
+
+
+@contextmanager
+def journal(path: Path, out: Console) -> Iterator[None]:
+    """While it lasts, logs and warnings of all libraries go into the file at `path`, seglab's own also to `out`."""
+    file = logging.FileHandler(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root, own = logging.getLogger(), logging.getLogger("seglab")
+    level, handlers = root.level, root.handlers[:]
+    quieted = {n: logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(("lightning", "wandb", "torch"))}
+    before = {n: (lg.handlers[:], lg.propagate) for n, lg in quieted.items()}
+    to_console = _ToConsole(out)
+    try:
+        root.setLevel(logging.INFO)
+        root.handlers[:] = [file]
+        own.setLevel(logging.INFO)
+        own.addHandler(to_console)
+        for logger in quieted.values():
+            logger.handlers[:], logger.propagate = [], True
+        logging.captureWarnings(True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
+    finally:
+        logging.captureWarnings(False)
+        own.removeHandler(to_console)
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for name, logger in quieted.items():
+            logger.handlers[:], logger.propagate = before[name]
+        file.close()

@@ -1,0 +1,93 @@
+"""predict: class ids, colours and overlays for image files, at their original size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from seglab import checkpoint
+from seglab.checkpoint import Checkpoint
+from seglab.data.folder_stats import to_channels
+from seglab.data.module import collate
+from seglab.data.reading import SUFFIXES, read_image
+from seglab.data.transforms import resize_image, scaled
+from seglab.engine import assemble, summary
+from seglab.engine.inference import Predictor
+from seglab.engine.journal import console
+from seglab.errors import DataError
+from seglab.types import Spec
+from seglab.viz.colors import colorize
+from seglab.viz.overlay import overlay, to_rgb
+from seglab.viz.panel import save
+
+
+def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Path) -> list[Path]:
+    """Write masks/, colors/ and overlays/ for an image or a folder of images; the paths of the masks.
+
+    A file that cannot be read does not stop the others; at the end DataError names what was left out.
+    """
+    out = console()
+    files = find_images(source)
+    task = assemble.task(config, saved.spec, saved.state)
+    checkpoint.restore(task, saved)
+    predictor = Predictor(task, *assemble.where_to_run(config))
+    written, failed = [], []
+    for name, path in track(files, "predicting", console=out, transient=True, disable=not out.is_terminal):
+        try:
+            image = to_channels(read_image(str(path)), saved.spec.channels, str(path))
+        except DataError as error:
+            failed.append(str(error))
+            continue
+        small = resize_image(image, scaled(image.shape[:2], config["data"].get("scale", 1.0)))
+        blank = np.zeros(small.shape[:2], np.uint8)
+        batch = collate([{"image": small, "mask": blank, "index": 0}])
+        ids = predictor(batch["image"], image.shape[:2])[0]
+        written.append(_write(output, name, image, ids, saved.spec))
+    out.print(f"{len(written)} of {len(files)} images", markup=False)
+    summary.places(out, output, ("masks", "colors", "overlays"))
+    if failed:
+        raise DataError(f"{len(failed)} of {len(files)} images were left out; the first: {failed[0]}")
+    return written
+
+
+def find_images(source: Path) -> list[tuple[str, Path]]:
+    """(name without suffix, path) of an image file, or of all images below a folder; DataError if there are none."""
+    if source.is_file():
+        return [(source.stem, source)]
+    if not source.is_dir():
+        raise DataError(f"input={source} does not exist.")
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not found:
+        raise DataError(f"input={source} holds no images ({', '.join(SUFFIXES)}).")
+    names = [str(p.relative_to(source).with_suffix("")) for p in found]
+    twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
+    if twice:
+        raise DataError(f"input={source} holds several images named {twice}; their masks would overwrite each other.")
+    return list(zip(names, found, strict=True))
+
+
+def _write(output: Path, name: str, image: np.ndarray, ids: np.ndarray, spec: Spec) -> Path:
+    """masks/<name>.png (8 or 16 bit ids; multilabel: one page of 0/255 a class in masks/<name>/), colors/, overlays/."""
+    mask = output / "masks" / f"{name}.png"
+    if spec.mode == "multilabel":
+        for k, label in enumerate(spec.classes):
+            mask = output / "masks" / name / f"{label}.png"
+            _png(mask, (ids[..., k] * 255).astype(np.uint8))
+    else:
+        _png(mask, ids.astype(np.uint8 if spec.num_classes <= 256 else np.uint16))
+    for folder, picture in (("colors", colorize(ids, spec)), ("overlays", overlay(to_rgb(image), ids, spec))):
+        path = output / folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, picture)
+    return mask
+
+
+def _png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", array)[1].tobytes())
+
+

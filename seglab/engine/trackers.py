@@ -1,0 +1,91 @@
+"""The logger a run reports to, built from `logger`; Weights & Biases stays offline unless a key is configured."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from seglab.build import build
+from seglab.errors import ConfigError, nearest
+
+_FOLDERS = {CSVLogger: "logs", TensorBoardLogger: "tensorboard"}
+
+
+def loggers(config: dict[str, Any], run: Path, name: str) -> list[Logger]:
+    """The loggers of the run folder `run`: one, or none. ConfigError for wrong settings or a missing package."""
+    node = dict(config["logger"])
+    if not node:
+        return []
+    target = str(node.get("_target_", ""))
+    if target.endswith("WandbLogger"):
+        return [_wandb(node, config, run, name)]
+    given: dict[str, Any] = {"save_dir": str(run)}
+    for cls, folder in _FOLDERS.items():
+        if target.endswith(cls.__name__):
+            given |= {"name": "", "version": folder}
+    return [build(node, Logger, "logger", **{k: v for k, v in given.items() if k not in node})]
+
+
+def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -> WandbLogger:
+    mode = node.pop("mode", "auto")
+    if mode not in ("auto", "online", "offline"):
+        raise ConfigError(f"logger.mode is {mode!r}; it must be auto, online or offline.{nearest(str(mode), ['auto', 'online', 'offline'])}")
+    offline = mode == "offline" or (mode == "auto" and not _has_key())
+    import wandb
+
+    more = {k: node.pop(k) for k in ("entity", "group", "tags") if k in node}
+    parent = run.parent
+    if more.get("group") is None and (parent / "multirun.yaml").exists():
+        more["group"] = f"{parent.parent.name}/{parent.name}"
+    settings = wandb.Settings(silent=True, console="off", disable_git=True)
+    known = {k: v for k, v in more.items() if v is not None}
+    made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **known)
+    made.experiment.config.update(config, allow_val_change=True)
+    return made
+
+
+def _has_key() -> bool:
+    """Whether this machine knows a W&B key: in the environment, or in the netrc file that `wandb login` writes."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        return False
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return any("wandb" in host for host in netrc.netrc(os.environ.get("NETRC")).hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def log_pictures(made: list[Logger], pictures: list[tuple[str, np.ndarray]]) -> None:
+    """Send (caption, H W 3 uint8) pictures to Weights & Biases as JPEG, which is far cheaper than its own mask images."""
+    for logger in made:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            images = [wandb.Image(picture, caption=caption, file_type="jpg") for caption, picture in pictures]
+            logger.experiment.log({"predictions": images})
+
+
+def log_classes(made: list[Logger], per_class: dict[str, dict[str, dict[str, float]]]) -> None:
+    """The table of classes of each split to Weights & Biases."""
+    for logger in made:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            for split, classes in per_class.items():
+                columns = ["class", *next(iter(classes.values()), {})]
+                rows = [[name, *numbers.values()] for name, numbers in classes.items()]
+                logger.experiment.log({f"{split}/classes": wandb.Table(columns=columns, data=rows)})
+
+
+def close(made: list[Logger]) -> None:
+    """Finish what the loggers still write."""
+    for logger in made:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

@@ -1,0 +1,40 @@
+"""Score a checkpoint: `python -m seglab.evaluate ckpt=FILE [split=test] [data.root=DIR] [output=DIR]`.
+
+The configuration is the one inside the checkpoint; data.* and trainer.* may be overridden. The numbers equal the run's
+own test to the last digit on one machine. Writes results.json and per_image.csv into output
+(default: outputs/<date>/<time>).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from seglab.config import arguments, override, plain_door
+
+KEYS = {"ckpt": str, "split": "test", "output": None}
+MAY_CHANGE = ("data", "trainer")
+
+
+def run(argv: list[str]) -> None:
+    """One evaluation, from the command line's arguments."""
+    own, overrides = arguments(argv, KEYS, MAY_CHANGE)
+
+    from seglab import checkpoint, engine
+    from seglab.engine.evaluating import check_split
+
+    split = check_split(own["split"])
+    saved = checkpoint.load(own["ckpt"])
+    trainer = {**saved.config["trainer"], "fast_dev_run": False}
+    config = override({**saved.config, "trainer": trainer}, overrides)
+    folder = own["output"] or f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    engine.evaluate(saved, config, split, Path(folder), argv)
+
+
+def main() -> None:
+    """`python -m seglab.evaluate`."""
+    plain_door(run, __doc__)
+
+
+if __name__ == "__main__":
+    main()

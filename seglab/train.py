@@ -1,0 +1,29 @@
+"""Train a network: `python -m seglab.train model=unet loss=dice+ce data=folder data.root=DIR` (`--help` lists the groups)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from seglab.config import door, plain
+
+
+def run(config: DictConfig) -> float | None:
+    """One job: the composed configuration becomes a run folder; returns the best value of `monitor` to a sweeper."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from seglab.engine import fit
+
+    job = HydraConfig.get()
+    choices = {k: str(v) for k, v in job.runtime.choices.items() if not k.startswith("hydra/") and v is not None}
+    return fit(plain(config), Path(job.runtime.output_dir), choices, list(job.overrides.task))
+
+
+def main() -> None:
+    """The console script seglab-train."""
+    door(run, "train")
+
+
+if __name__ == "__main__":
+    main()
