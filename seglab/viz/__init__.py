@@ -1,0 +1,1 @@
+"""Pictures: colour masks, overlays, error maps and figures, as arrays and files."""

@@ -1,0 +1,105 @@
+"""One picture that shows a prediction beside its truth: image, truth, prediction, errors, with captions and a legend."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from seglab.errors import DataError
+from seglab.types import Spec
+from seglab.viz.colors import UNKNOWN_COLOR, codes
+from seglab.viz.legend import ROW, Entry, legend, rows, text
+from seglab.viz.overlay import error_key, error_map, overlay, to_rgb
+
+TILE = 480  # a larger image is shrunk to this longer side
+SMALL = 256  # a smaller one is magnified by a whole factor to at least this longer side
+MANY = 60  # with more classes than this, the legend lists only those in the picture
+
+_PAPER, _INK, _QUIET = (255, 255, 255), (28, 30, 34), (110, 115, 124)
+_MARGIN, _GAP, _COLUMN = 20, 12, 104
+
+
+def panel(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec, title: str = "") -> np.ndarray:
+    """Image, truth, prediction and errors side by side on white, H W 3 uint8, with a title line and a legend.
+
+    `image` is H W C (see `to_rgb`), `truth` and `pred` as in a Sample. Tiles are at most TILE pixels long; images below
+    SMALL are magnified without smoothing. DataError if the sizes differ.
+    """
+    tiles = _tiles(image, truth, pred, spec)
+    height, width = tiles[0].shape[:2]
+    column = max(width, _COLUMN)  # a narrow image still leaves room for its caption
+    full = 4 * column + 3 * _GAP
+    last = 3 * (column + _GAP)
+    classes = rows(_classes(spec, truth, pred), last - _GAP)
+    ignored: list[Entry] = [("ignored", None)] if (np.asarray(truth) == spec.ignore_index).any() else []
+    errors = rows([*error_key(spec), *ignored], column)
+
+    top = _MARGIN + (30 if title else 0) + 20
+    foot = top + height + 14
+    bottom = foot + ROW * max(len(classes), len(errors)) + _MARGIN - 6
+    canvas = Image.new("RGB", (full + 2 * _MARGIN, bottom), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    if title:
+        text(draw, (_MARGIN, _MARGIN + 8), title, 16, _INK, full)
+    for i, (name, tile) in enumerate(zip(("image", "truth", "prediction", "errors"), tiles, strict=True)):
+        x = _MARGIN + i * (column + _GAP)
+        text(draw, (x, top - 12), name, 13, _QUIET, column)
+        canvas.paste(Image.fromarray(tile), (x, top))
+    legend(draw, classes, _MARGIN, foot)
+    legend(draw, errors, _MARGIN + last, foot)
+    return np.asarray(canvas).copy()
+
+
+def save(path: str | Path, array: np.ndarray) -> None:
+    """Write H W 3 or H W uint8 as PNG or JPEG, by the suffix; the file appears whole or not at all.
+
+    DataError for other suffixes.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise DataError(f"{path} cannot be written: a picture's name ends in .png, .jpg or .jpeg.")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        picture = Image.fromarray(array)
+        if suffix == ".png":
+            picture.save(part, "PNG")
+        else:
+            picture.save(part, "JPEG", quality=92, subsampling=0)  # full colour resolution: thin coloured lines stay crisp
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _tiles(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec) -> list[np.ndarray]:
+    """The four pictures at their final size. Small images are magnified before drawing, so that lines stay thin."""
+    rgb, truth, pred = to_rgb(image), np.asarray(truth), np.asarray(pred)
+    longer = max(rgb.shape[:2])
+    shrink = max(longer / TILE, 1.0)
+    whole = -(-SMALL // longer)
+    skip = max(int(shrink / 2), 1)
+    if whole > 1:
+        rgb, truth, pred = (a.repeat(whole, 0).repeat(whole, 1) for a in (rgb, truth, pred))
+    elif skip > 1 and rgb.shape[:2] == truth.shape[:2] == pred.shape[:2]:
+        # Drawn at two to three times the final size, then averaged: as smooth as from every pixel, in a fraction of the time.
+        truth, pred = truth[::skip, ::skip], pred[::skip, ::skip]
+        rgb = cv2.resize(rgb, (truth.shape[1], truth.shape[0]), interpolation=cv2.INTER_AREA)
+    line = max(1, round(shrink / skip))
+    drawn = [rgb, *(overlay(rgb, mask, spec, 0.6, line) for mask in (truth, pred)), error_map(pred, truth, spec, rgb)]
+    if shrink == 1:
+        return drawn
+    size = tuple(max(1, round(side / longer * TILE)) for side in np.shape(image)[1::-1])
+    return [cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in drawn]
+
+
+def _classes(spec: Spec, truth: np.ndarray, pred: np.ndarray) -> list[Entry]:
+    """Names and colours for the legend: all classes, or those in the picture where there are many."""
+    k = spec.num_classes
+    seen = np.bincount(np.concatenate([codes(mask, spec).ravel() for mask in (truth, pred)]), minlength=k + 3)
+    pairs = enumerate(zip(spec.classes, spec.colors, strict=True))
+    names: list[Entry] = [(name, color) for i, (name, color) in pairs if k <= MANY or seen[i]]
+    return [*names, ("unknown id", UNKNOWN_COLOR)] if seen[k + 1] else names
