@@ -136,8 +136,7 @@ def check_settings(settings: Mapping[str, Any], cls: Any, key: str, given: Mappi
 def check_type(value: Any, hint: Any, key: str) -> None:
     """ConfigError if a plain value cannot be of the annotated type; unknown kinds of annotation pass."""
     if not _fits(value, hint):
-        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise ConfigError(f"'{key}' is {_short(value)} ({type(value).__name__}); it must be {wanted}.")
+        raise ConfigError(f"'{key}' is {_short(value)}; it must be {_words(hint)}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -169,6 +168,24 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (list, tuple):
         return isinstance(value, list | tuple)
     return not isinstance(hint, type) or value is not None
+
+
+def _words(hint: Any) -> str:
+    """An annotation as a user reads it: `int | None` -> 'a whole number or null'."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", dict: "settings"}
+    if hint in plain:
+        return plain[hint]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_words(a) for a in args))
+    if origin is Literal:
+        return " or ".join(str(a) for a in args)
+    if origin is typing.Annotated:
+        return _words(args[0])
+    if origin in (list, tuple, Sequence) or hint in (list, tuple):
+        inner = dict.fromkeys(_words(a) for a in args if a is not Ellipsis)
+        return f"a list of {', '.join(inner).replace('a ', '')}s" if inner else "a list"
+    return getattr(hint, "__name__", str(hint)).replace("typing.", "").replace("Mapping", "settings")
 
 
 def _short(value: Any) -> str:

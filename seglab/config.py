@@ -163,6 +163,11 @@ def _unknown_key(key: str, overrides: list[str]) -> str:
     """`trainer.max_epoch` -> which part is unknown, and the nearest key beside it (or of that name elsewhere)."""
     key = key.split("@")[0]
     groups = [o for o in overrides if "=" in o and (conf_dir() / o.split("=")[0]).is_dir()]
+    if "." not in key:  # modle=unet: the group that offers the value is meant
+        value = next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "")
+        meant = [d.name for d in conf_dir().iterdir() if (d / f"{value}.yaml").is_file()]
+        if meant and "Did you mean" in (hint := nearest(key, meant)):
+            return f"There is no key '{key}'.{hint}"
     config = load([g for g in groups if g.split("=")[0] != key])
     done: list[str] = []
     for part in key.split("."):
@@ -190,30 +195,58 @@ def parse(arguments: list[str]) -> dict[str, Any]:
 
 
 def door(job: Callable[[DictConfig], Any], name: str) -> None:
-    """Run `job` under Hydra; an error a user can mend is printed as one sentence with exit code 1."""
+    """Run `job` under Hydra; an error a user can mend is printed as one sentence with exit code 1.
+
+    In a multirun the other jobs still run, each failed one prints its sentence, and the exit code is 1.
+    """
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    failed: list[SeglabError] = []
+
+    def guarded(config: DictConfig) -> Any:
+        try:
+            return job(config)
+        except SeglabError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                print(sentence(error), file=sys.stderr)
+                raise  # the sweeper must know
+            failed.append(error)  # raised through Hydra it would come with a line of Hydra's own
+            return None
 
     register()
+    # argparse refuses overrides on both sides of -m, where people like to put it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda a: a not in ("-m", "--multirun"))
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands us the exception itself instead of printing it its own way
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
-    except (SeglabError, HydraException, OmegaConfBaseException) as error:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
+    except SeglabError:
+        sys.exit(1)  # of a multirun, and printed already
+    except (HydraException, OmegaConfBaseException) as error:
         if asked_for_trace:
             raise
-        known = isinstance(error, SeglabError)
-        overrides = [a for a in sys.argv[1:] if "=" in a]
-        fail(error if known else ConfigError(explain(error, overrides)))
+        fail(ConfigError(explain(error, [a for a in sys.argv[1:] if "=" in a])))
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
+    if failed and asked_for_trace:
+        raise failed[0]
+    if failed:
+        fail(failed[0])
+
+
+def sentence(error: SeglabError) -> str:
+    """The error as one line: its kind and what it says."""
+    text = str(error)
+    if "Original Traceback" in text:  # raised in a DataLoader worker: the sentence is the last line
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return f"{type(error).__name__}: {text}"
 
 
 def fail(error: SeglabError) -> None:
     """Print the error's sentence to stderr and leave with exit code 1."""
-    text = str(error)
-    if "Original Traceback" in text:  # raised in a DataLoader worker: the sentence is the last line
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    print(f"{type(error).__name__}: {text}", file=sys.stderr)
+    print(sentence(error), file=sys.stderr)
     sys.exit(1)
 
 

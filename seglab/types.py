@@ -62,11 +62,9 @@ class Spec:
             raise DataError(f"The class names {list(self.classes)} must be distinct, and at least one.")
         if self.mode == "binary" and len(self.classes) != 2:
             raise DataError(f"data.mode=binary needs two classes (background, foreground), not {list(self.classes)}.")
-        if self.mode != "multilabel" and 0 <= self.ignore_index < len(self.classes):
-            raise DataError(
-                f"ignore_index {self.ignore_index} is the id of class '{self.classes[self.ignore_index]}'; "
-                f"choose an id outside 0..{len(self.classes) - 1}."
-            )
+        labels = 2 if self.mode == "multilabel" else len(self.classes)
+        if 0 <= self.ignore_index < labels:
+            raise DataError(f"ignore_index {self.ignore_index} is a label of the masks; choose an id outside 0..{labels - 1}.")
         set_field = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (frozen dataclass)
         if not self.mean:
             set_field("mean", (0.5,) * self.channels)

@@ -157,8 +157,8 @@ def where_to_run(config: Config) -> tuple[str | int | None, torch.device]:
     return precision(config["trainer"].get("precision", "auto"), accelerator), torch.device("cuda" if cuda else "cpu")
 
 
-def trainer(config: Config, run: Path, callbacks: list[Callback], loggers: list[Logger]) -> pl.Trainer:
-    """Lightning's Trainer from `trainer`, with our callbacks and loggers; every argument is checked by name and type."""
+def trainer_settings(config: Config) -> Config:
+    """The arguments of lightning.Trainer that `trainer` and `callbacks` give, each checked by name and type."""
     settings = dict(config["trainer"])
     for key in settings:
         if key in _OURS:
@@ -170,11 +170,14 @@ def trainer(config: Config, run: Path, callbacks: list[Callback], loggers: list[
         settings["strategy"] = build(settings["strategy"], Strategy, "trainer.strategy")
     settings = {k: v for k, v in settings.items() if v is not None or k == "gradient_clip_val"}
     own = [build(node, Callback, f"callbacks.{name}") for name, node in config.get("callbacks", {}).items()]
-    settings.setdefault("num_sanity_val_steps", 1)
+    return {"num_sanity_val_steps": 1, **settings, "callbacks": own}
+
+
+def trainer(settings: Config, run: Path, callbacks: list[Callback], loggers: list[Logger]) -> pl.Trainer:
+    """Lightning's Trainer from `trainer_settings`, with our callbacks and loggers."""
     try:
         return pl.Trainer(
-            **settings,
-            callbacks=[*callbacks, *own],
+            **{**settings, "callbacks": [*callbacks, *settings["callbacks"]]},
             logger=loggers,
             plugins=[checkpoint.AtomicCheckpointIO()],
             default_root_dir=str(run),

@@ -51,13 +51,13 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     task = assemble.task(config, spec, saved.state)
     checkpoint.restore(task, saved)
     speed, bar = Speed(), Bar(out, "", True)
-    trainer = assemble.trainer({**config, "callbacks": {}}, record.run, [speed, bar], [])
+    trainer = assemble.trainer(assemble.trainer_settings({**config, "callbacks": {}}), record.run, [speed, bar], [])
     data = assemble.datamodule({**config, "augment": {}}, source)
     record.content["data"] = describe(source)
     name = f"{saved.choices.get('model')} | {saved.choices.get('loss')} | {source.name} {split}"
     summary.header(out, name, f"{trainer.strategy.root_device}, {trainer.precision}", source, task.network, record.run)
     trainer.test(task, dataloaders=data.eval_loader(split), verbose=False)
-    metrics = {f"{split}/{k.split('/', 1)[1]}": float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
+    metrics = {f"{split}/{k.split('/', 1)[1]}": v for k, v in task.scores["test"].items()}
     per_class = {split: class_table(task, "test")}
     if trainer.is_global_zero:
         write_counts(task, "test", source.ids(split), record.run)

@@ -77,8 +77,9 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
         callbacks.append(EarlyStopping(monitor, patience=config["patience"], mode="max" if higher else "min", verbose=False))
     data = assemble.datamodule(config, source, pin_memory=assemble.where_to_run(config)[1].type == "cuda")
     data.check()
-    made = [] if config["trainer"].get("fast_dev_run") else trackers.loggers(config, run, name)
-    trainer = assemble.trainer(config, run, callbacks, made)
+    settings = assemble.trainer_settings(config)
+    made = [] if settings.get("fast_dev_run") else trackers.loggers(config, run, name)  # last: it reports a run to others
+    trainer = assemble.trainer(settings, run, callbacks, made)
     record.content["data"] = describe(source)
     where = f"{trainer.strategy.root_device}, {trainer.precision}, seed {config['seed']}"
     summary.header(out, name, where, source, task.network, run)
@@ -139,7 +140,7 @@ def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: R
         if not data.source.ids(split) or (split == "test" and not config["test"]):
             continue
         run_split(task, datamodule=data, verbose=False)
-        metrics |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"{split}/")}
+        metrics |= task.scores[split]
         per_class[split] = class_table(task, split)
     score = metrics.get(monitor or "", fitted.get(monitor or ""))
     record.content |= {"metrics": metrics, "per_class": per_class, "score": score}

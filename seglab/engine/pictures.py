@@ -11,7 +11,6 @@ import torch
 from seglab.data.module import DataModule, Split, collate
 from seglab.engine.inference import Predictor
 from seglab.metrics.confusion import Confusion
-from seglab.viz.overlay import to_rgb
 from seglab.viz.panel import panel, save
 
 
@@ -29,8 +28,8 @@ def draw(predictor: Predictor, data: DataModule, split: str, count: int, folder:
         truth = (mask[0].permute(1, 2, 0) if mask.ndim == 4 else mask[0]).numpy()
         score = Confusion(spec)
         score.update(_batch(prediction), mask)
-        title = f"{ids[index]}   IoU {float(score.compute()['iou']):.3f}"
-        picture = panel(to_rgb(data.source.load(split, index)["image"]), truth, prediction, spec, title)
+        title = f"{ids[index]} · IoU {float(score.compute()['iou']):.3f}"
+        picture = panel(data.source.load(split, index)["image"], truth, prediction, spec, title)
         save(folder / f"{split}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', ids[index])}.png", picture)
         pictures.append((title, picture))
     return pictures

@@ -27,7 +27,7 @@ def header(out: Console, name: str, where: str, source: Source, network: Any, ru
     classes = ", ".join(source.spec.classes[:12]) + (", ..." if source.spec.num_classes > 12 else "")
     out.print(f"[bold]seglab {__version__}[/bold]  {name}", markup=True)
     out.print(f"  data     {source.name}: {counts}; {sizes}, {source.spec.channels} channels; {source.spec.mode}: {classes}", markup=False)
-    out.print(f"  network  {parameters / 1e6:.1f} M parameters on {where}", markup=False)
+    out.print(f"  network  {_count(parameters)} parameters on {where}", markup=False)
     out.print(f"  run      {shown(run)}", markup=False)
 
 
@@ -79,6 +79,10 @@ _PLACES = {
     "colors": "classes in colour",
     "overlays": "image and classes together",
 }
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n:,}"
 
 
 def _number(value: float | None) -> str:

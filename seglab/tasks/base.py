@@ -71,6 +71,7 @@ class Task(pl.LightningModule):
         names = ("loss", *(f"loss/{term}" for term in getattr(loss, "weights", {})))
         self.means = nn.ModuleDict({f"{phase}_": Means(names) for phase in ("train", "val", "test")})
         self.watch = FiniteWatch()
+        self.scores: dict[str, dict[str, float]] = {}  # of the last validation and test, in full precision
         mean, std = getattr(network, "mean", None) or spec.mean, getattr(network, "std", None) or spec.std
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
@@ -151,6 +152,7 @@ class Task(pl.LightningModule):
         # The values are already reduced over processes, so Lightning need not do it again.
         scores = {f"{phase}/{k}": v for k, v in self.means[f"{phase}_"].compute().items()}
         scores.update(self.metrics[phase].compute())
+        self.scores[phase] = {k: float(v) for k, v in scores.items()}
         self.log_dict({k: v.float() for k, v in scores.items()})
 
     def _reset(self, phase: Phase) -> None:
