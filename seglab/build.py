@@ -14,6 +14,7 @@ import types
 import typing
 import warnings
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal, TypeVar
 
 from seglab.errors import ConfigError, SeglabError, nearest
@@ -66,7 +67,9 @@ def _walk(target: str, where: str) -> object:
                     raise ConfigError(f"{where}: '{error.name}' is not installed.") from error
         if not hasattr(found, part):
             known = [n for n in dir(found) if not n.startswith("_")]
-            raise ConfigError(f"{where}: '{'.'.join(parts[:i])}' has no '{part}'.{nearest(part, known) if _close(part, known) else ''}")
+            raise ConfigError(
+                f"{where}: '{'.'.join(parts[:i])}' has no '{part}'.{nearest(part, known) if _close(part, known) else ''}"
+            )
         found = getattr(found, part)
         if isinstance(found, types.ModuleType) and found.__name__.split(".")[0] not in trusted():
             raise ConfigError(f"{where}: it leads into the module '{found.__name__}', which is not trusted.")
@@ -167,13 +170,22 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict)
     if hint in (list, tuple):
         return isinstance(value, list | tuple)
-    return not isinstance(hint, type) or value is not None
+    if isinstance(hint, type) and hint is not object:  # a plain value is no Tensor; paths and enums are written as text
+        return isinstance(value, hint) or (isinstance(value, str) and issubclass(hint, os.PathLike | Enum))
+    return True
 
 
 def _words(hint: Any) -> str:
     """An annotation as a user reads it: `int | None` -> 'a whole number or null'."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null", dict: "settings"}
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "null",
+        dict: "settings",
+    }
     if hint in plain:
         return plain[hint]
     if origin in (typing.Union, types.UnionType):

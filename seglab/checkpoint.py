@@ -49,7 +49,9 @@ def load(path: str | Path) -> Checkpoint:
         spec = Spec.from_dict(own["spec"])
         return Checkpoint(path, own["config"], own["choices"], spec, data["state_dict"], int(data["epoch"]))
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} lacks the part {error}; it comes from another version of seglab or was edited.") from error
+        raise CheckpointError(
+            f"{path} lacks the part {error}; it comes from another version of seglab or was edited."
+        ) from error
 
 
 def restore(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
@@ -75,6 +77,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
-            raise CheckpointError(f"{target} could not be written ({error.strerror}); the one before it is untouched.") from error
+            raise CheckpointError(
+                f"{target} could not be written ({error.strerror}); the one before it is untouched."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,11 +1,10 @@
-"""Configuration: where conf/ is, loss expressions as a Hydra source, and errors that name the nearest right name.
+"""Configuration: where conf/ is, composing it, doors, and errors that name the nearest right name.
 
 Imports neither torch nor lightning, so that `--help` and `--cfg job` answer at once.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -14,20 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.errors import ConfigError, SeglabError, nearest
+from seglab.expressions import register
 
-_TERM = re.compile(r"(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\*)?(?P<name>[a-z][a-z0-9_]*)")
+COMPOSING = (HydraException, OmegaConfBaseException, ValueError)  # Hydra's words for `loss=2` are a bare ValueError
 
 
 def conf_dir() -> Path:
@@ -39,78 +34,6 @@ def conf_dir() -> Path:
     raise ConfigError(f"No conf/train.yaml in {package} or beside it; reinstall seglab.")
 
 
-def parse_loss(expression: str) -> dict[str, float]:
-    """`0.5*dice+ce` -> {"dice": 0.5, "ce": 1.0}. Grammar: term ("+" term)*, term = [number "*"] name.
-
-    Raises ConfigError for anything else, a repeated name, or a weight that is not above 0.
-    """
-    terms: dict[str, float] = {}
-    for text in re.split(r"(?<![0-9.][eE])\+", expression):  # not the plus of 1e+3
-        match = _TERM.fullmatch(text.strip())
-        if not match:
-            raise ConfigError(f"loss={expression}: '{text}' is not a term; write for example loss=dice+ce or 'loss=0.5*dice+ce'.")
-        name, weight = match["name"], float(match["weight"] or 1)
-        if name in terms:
-            raise ConfigError(f"loss={expression}: '{name}' stands twice; give each term once, with one weight.")
-        if not 0 < weight < math.inf:
-            raise ConfigError(f"loss={expression}: the weight of '{name}' must be a finite number above 0.")
-        terms[name] = weight
-    return terms
-
-
-class LossSource(ConfigSource):
-    """Answers for `loss/<expression>`: a config whose defaults list is the terms and which sets their weights."""
-
-    @staticmethod
-    def scheme() -> str:
-        """The prefix of this source in Hydra's search path."""
-        return "loss-expression"
-
-    @staticmethod
-    def _expression(config_path: str) -> str | None:
-        group, _, name = config_path.removesuffix(".yaml").partition("/")
-        return name if group == "loss" and ("+" in name or "*" in name) else None
-
-    def available(self) -> bool:  # noqa: D102
-        return True
-
-    def is_group(self, config_path: str) -> bool:  # noqa: D102
-        return config_path in ("", "loss")
-
-    def is_config(self, config_path: str) -> bool:  # noqa: D102
-        return self._expression(config_path) is not None
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Nothing: expressions are endless, so help and completion show the files only."""
-        return []
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """The composed terms; ConfigCompositionException (the only kind Hydra prints as a sentence) for a bad one."""
-        try:
-            terms = parse_loss(self._expression(config_path) or "")
-        except ConfigError as error:
-            raise ConfigCompositionException(str(error)) from error
-        weights = {name: {"weight": weight} for name, weight in terms.items()}
-        config = OmegaConf.create({"defaults": [*terms, "_self_"], **weights})
-        path = f"{self.scheme()}://{config_path}"
-        return ConfigResult(config=config, path=path, provider=self.provider, header={"package": None})
-
-
-class LossSearchPath(SearchPathPlugin):
-    """Puts the expression source behind the files, so that a file of the same name wins."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:  # noqa: D102
-        search_path.append("seglab", f"{LossSource.scheme()}://")
-
-
-def register() -> None:
-    """Make loss expressions known to Hydra (harmless when repeated)."""
-    plugins = Plugins.instance()
-    if LossSource not in plugins.discover(ConfigSource):
-        plugins.register(LossSource)
-        plugins.register(LossSearchPath)
-
-
 def load(overrides: list[str], name: str = "train", hydra: bool = False) -> DictConfig:
     """Compose a configuration outside a door (tests, notebooks, evaluate); ConfigError in one sentence."""
     register()
@@ -118,7 +41,7 @@ def load(overrides: list[str], name: str = "train", hydra: bool = False) -> Dict
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose(name, overrides, return_hydra_config=hydra)
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSING as error:
         raise ConfigError(explain(error, overrides)) from error
 
 
@@ -136,7 +59,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
     """One sentence for an error of Hydra's: the culprit, and the nearest right name where there is one."""
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return f"The override '{error.override}' cannot be read ({_first_line(error)}); write key=value, quoted if it holds ( ) or spaces."
+        why = _first_line(error)
+        return f"The override '{error.override}' cannot be read ({why}); write key=value, quoted if it holds ( ) or spaces."
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"There is no {group or 'config'} '{name}'.{nearest(name, error.options or _options(group))}"
@@ -224,7 +148,7 @@ def door(job: Callable[[DictConfig], Any], name: str) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(guarded)()
     except SeglabError:
         sys.exit(1)  # of a multirun, and printed already
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSING as error:
         if asked_for_trace:
             raise
         fail(ConfigError(explain(error, [a for a in sys.argv[1:] if "=" in a])))

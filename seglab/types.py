@@ -93,7 +93,10 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for a checkpoint or JSON."""
-        return {k: [list(c) for c in v] if k == "colors" else list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {
+            k: [list(c) for c in v] if k == "colors" else list(v) if isinstance(v, tuple) else v
+            for k, v in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Spec:

@@ -142,7 +142,9 @@ def _crop(asked: list[int] | Literal["auto"] | None, sizes: list[tuple[int, int]
     if asked is None:
         if not equal and batch_size > 1:
             a, b = sorted(set(sizes))[:2]
-            raise ConfigError(f"data.crop=null needs images of one size, but there are {a} and {b}; set data.crop=[H,W] or auto.")
+            raise ConfigError(
+                f"data.crop=null needs images of one size, but there are {a} and {b}; set data.crop=[H,W] or auto."
+            )
         return None
     if len(asked) != 2 or min(asked) < 1:
         raise ConfigError(f"data.crop is {asked}; it must be [height, width].")

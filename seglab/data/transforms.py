@@ -37,16 +37,18 @@ class Augment:
     """
 
     def __init__(self, transforms: Mapping[str, A.BasicTransform], spec: Spec, crop: tuple[int, int] | None, seed: int) -> None:
-        self.spec, self.crop, self.seed = spec, crop, seed
+        self.spec, self.crop, self.seed, self.transforms = spec, crop, seed, dict(transforms)
         for name, transform in transforms.items():
             for part in _parts(transform):
                 if isinstance(part, _NOT_HERE):
-                    raise ConfigError(f"augment.{name}: {type(part).__name__} is not needed; images are normalised on the device.")
+                    raise ConfigError(
+                        f"augment.{name}: {type(part).__name__} is not needed; images are normalised on the device."
+                    )
                 # Each transform has its own default for the mask; one rule for all of them is set here.
                 if hasattr(part, "fill_mask"):
                     part.fill_mask = float(spec.ignore_index)
                 if hasattr(part, "mask_interpolation"):
-                    part.mask_interpolation = cv2.INTER_NEAREST
+                    part.mask_interpolation = _nearest_for(part)
         image_only = {n: t for n, t in transforms.items() if all(isinstance(p, A.ImageOnlyTransform) for p in _parts(t))}
         self.before = A.Compose([t for n, t in transforms.items() if n not in image_only])
         self.after = A.Compose(list(image_only.values()))
@@ -68,23 +70,30 @@ class Augment:
 
     def check(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Try every transform once for sure on a sample; ConfigError names the one that cannot take it."""
-        for when in (self.before, self.after):
-            for transform in when.transforms:
-                certain = copy.deepcopy(transform)
-                certain.p = 1.0
-                try:
-                    out = A.Compose([certain], seed=0)(image=image, mask=mask)
-                except Exception as error:
-                    reason = " ".join(str(error).split())[:160]
-                    raise ConfigError(
-                        f"augment: {type(transform).__name__} cannot take these images ({image.shape[2]} channels, {image.dtype}): "
-                        f"{reason}; remove it with augment.<its name>=null."
-                    ) from error
-                if out["image"].dtype != image.dtype or out["image"].shape[2:] != image.shape[2:]:
-                    raise ConfigError(
-                        f"augment: {type(transform).__name__} turns images of {image.dtype} with {image.shape[2]} channels into "
-                        f"{out['image'].dtype} of shape {out['image'].shape}; choose one that keeps type and channels."
-                    )
+        for name, transform in self.transforms.items():
+            certain = copy.deepcopy(transform)
+            certain.p = 1.0
+            what = f"{image.shape[2]} channels, {image.dtype}"
+            try:
+                out = A.Compose([certain], seed=0)(image=image, mask=mask)["image"]
+            except Exception as error:
+                why = " ".join(str(error).split())[:160]
+                raise ConfigError(
+                    f"augment.{name} ({type(transform).__name__}) cannot take these images ({what}): {why}; "
+                    f"remove it with augment.{name}=null."
+                ) from error
+            if out.dtype != image.dtype or out.shape[2:] != image.shape[2:]:
+                raise ConfigError(
+                    f"augment.{name} ({type(transform).__name__}) turns images ({what}) into {out.dtype} of shape {out.shape}; "
+                    "choose one that keeps type and channels."
+                )
+
+
+def _nearest_for(part: A.BasicTransform) -> int:
+    # In cv2.resize INTER_NEAREST takes the pixel's corner and linear its centre: the mask would lie half a pixel beside the
+    # image. The exact kind takes the centre too; warps, which do not know it, have no such shift.
+    resizes = type(part).__module__.endswith(("geometric.resize", "crops.transforms"))
+    return cv2.INTER_NEAREST_EXACT if resizes else cv2.INTER_NEAREST
 
 
 def _parts(transform: A.BasicTransform | A.BaseCompose) -> Iterator[A.BasicTransform]:

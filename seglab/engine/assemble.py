@@ -97,7 +97,9 @@ def loss(config: Config, spec: Spec) -> Total:
 
 def metrics(config: Config, spec: Spec, prefix: str) -> MetricCollection:
     """The metrics of one phase, their names behind `prefix/`."""
-    built = {name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in config["metrics"].items()}
+    built = {
+        name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in config["metrics"].items()
+    }
     if not built:
         raise ConfigError("'metrics' is empty; use metrics=default.")
     return MetricCollection(built, prefix=f"{prefix}/", compute_groups=False)
@@ -144,9 +146,10 @@ def precision(asked: str | int | None, accelerator: str) -> str | int | None:
         return asked
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(
-        torch.cpu, "_is_amx_tile_supported", lambda: False
-    )()
+    native = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
     return "bf16-mixed" if accelerator in ("auto", "cpu") and native and platform.machine() == "x86_64" else "32-true"
 
 

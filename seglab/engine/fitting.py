@@ -71,8 +71,17 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
     name = config["name"] or f"{choices.get('model')} | {choices.get('loss')} | {choices.get('data')}"
     stamp = Stamp({"config": config, "choices": choices, "spec": source.spec.to_dict(), "versions": results.versions()})
     speed = Speed()
-    keep = ModelCheckpoint(run / "checkpoints", "best", monitor, mode="max" if higher else "min", save_last=True, enable_version_counter=False)
-    callbacks: list[Callback] = [MetricsCsv(run / "metrics.csv"), speed, stamp, Trackers(), Bar(out, monitor or "", higher), keep]
+    keep = ModelCheckpoint(
+        run / "checkpoints", "best", monitor, mode="max" if higher else "min", save_last=True, enable_version_counter=False
+    )
+    callbacks: list[Callback] = [
+        MetricsCsv(run / "metrics.csv"),
+        speed,
+        stamp,
+        Trackers(),
+        Bar(out, monitor or "", higher),
+        keep,
+    ]
     if config["patience"] is not None and monitor:
         callbacks.append(EarlyStopping(monitor, patience=config["patience"], mode="max" if higher else "min", verbose=False))
     data = assemble.datamodule(config, source, pin_memory=assemble.where_to_run(config)[1].type == "cuda")
@@ -99,7 +108,9 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
         trackers.close(made)
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
     record.write("finished")
-    summary.places(out, run, ("results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "train.log", "wandb"))
+    summary.places(
+        out, run, ("results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "train.log", "wandb")
+    )
     return score
 
 
@@ -112,8 +123,8 @@ def _train(trainer: pl.Trainer, task: Task, data: pl.LightningDataModule, source
     except NotFiniteError as error:
         names = [source.ids("train")[i] for i in error.index]
         raise TrainingError(
-            f"The loss is {error.value} at step {error.step}, in the batch of {', '.join(names)}; the last good checkpoint is kept. "
-            "Look at these images, lower optimizer.lr, or set trainer.precision=32-true."
+            f"The loss is {error.value} at step {error.step}, in the batch of {', '.join(names)}; the last good checkpoint "
+            "is kept. Look at these images, lower optimizer.lr, or set trainer.precision=32-true."
         ) from error
 
 
@@ -167,4 +178,3 @@ def describe(source: Source) -> Config:
     """name, classes, counts of images and the fingerprint of a data set."""
     counts = {s: len(source.ids(s)) for s in ("train", "val", "test")}
     return {"name": source.name, "classes": list(source.spec.classes), "counts": counts, "fingerprint": source.fingerprint()}
-

@@ -47,7 +47,9 @@ def journal(path: Path, out: Console) -> Iterator[None]:
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root, own = logging.getLogger(), logging.getLogger("seglab")
     level, handlers = root.level, root.handlers[:]
-    quieted = {n: logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(("lightning", "wandb", "torch"))}
+    quieted = {
+        n: logging.getLogger(n) for n in logging.root.manager.loggerDict if n.startswith(("lightning", "wandb", "torch"))
+    }
     before = {n: (lg.handlers[:], lg.propagate) for n, lg in quieted.items()}
     to_console = _ToConsole(out)
     try:

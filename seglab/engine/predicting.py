@@ -89,5 +89,3 @@ def _write(output: Path, name: str, image: np.ndarray, ids: np.ndarray, spec: Sp
 def _png(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode(".png", array)[1].tobytes())
-
-

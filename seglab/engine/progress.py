@@ -52,7 +52,9 @@ class Bar(Callback):
         if self.live is None:
             loss = float(module.train_means()["train/loss"])
             shown = f"  {self.monitor} {float(score):.4f}" if score is not None else ""
-            self.out.print(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}{shown}{self._best_text()}")
+            self.out.print(
+                f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}{shown}{self._best_text()}"
+            )
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: D102
         if self.live and not trainer.sanity_checking and trainer.state.fn == "validate":

@@ -26,7 +26,10 @@ def header(out: Console, name: str, where: str, source: Source, network: Any, ru
     sizes = f"{first[0][0]}x{first[0][1]}" if len(set(first)) == 1 else f"{len(set(first))} sizes"
     classes = ", ".join(source.spec.classes[:12]) + (", ..." if source.spec.num_classes > 12 else "")
     out.print(f"[bold]seglab {__version__}[/bold]  {name}", markup=True)
-    out.print(f"  data     {source.name}: {counts}; {sizes}, {source.spec.channels} channels; {source.spec.mode}: {classes}", markup=False)
+    out.print(
+        f"  data     {source.name}: {counts}; {sizes}, {source.spec.channels} channels; {source.spec.mode}: {classes}",
+        markup=False,
+    )
     out.print(f"  network  {_count(parameters)} parameters on {where}", markup=False)
     out.print(f"  run      {shown(run)}", markup=False)
 
@@ -86,4 +89,4 @@ def _count(n: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.4f}"
+    return "-" if value is None or value != value else f"{value:.4f}"

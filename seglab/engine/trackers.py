@@ -34,7 +34,9 @@ def loggers(config: dict[str, Any], run: Path, name: str) -> list[Logger]:
 def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -> WandbLogger:
     mode = node.pop("mode", "auto")
     if mode not in ("auto", "online", "offline"):
-        raise ConfigError(f"logger.mode is {mode!r}; it must be auto, online or offline.{nearest(str(mode), ['auto', 'online', 'offline'])}")
+        raise ConfigError(
+            f"logger.mode is {mode!r}; it must be auto, online or offline.{nearest(str(mode), ['auto', 'online', 'offline'])}"
+        )
     offline = mode == "offline" or (mode == "auto" and not _has_key())
     os.environ.setdefault("WANDB_SILENT", "true")  # its lines would cut into the progress; read when wandb is first used
     import wandb

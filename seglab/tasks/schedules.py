@@ -19,7 +19,9 @@ class WarmUp(LambdaLR):
             raise ConfigError(f"scheduler.warmup is {warmup}; it must be 0 or more (below 1: a fraction of all steps).")
         rise = round(warmup * total_steps) if warmup < 1 else int(warmup)
         rest = max(1, total_steps - rise)
-        super().__init__(optimizer, lambda step: (step + 1) / (rise + 1) if step < rise else factor(min(1.0, (step - rise) / rest)))
+        super().__init__(
+            optimizer, lambda step: (step + 1) / (rise + 1) if step < rise else factor(min(1.0, (step - rise) / rest))
+        )
 
 
 class Poly(WarmUp):

@@ -27,4 +27,3 @@ class Semantic(Task):
             return output.max(1).indices  # the same as argmax, and twice as fast on a CPU
         positive = output > 0
         return positive.squeeze(1) if self.spec.mode == "binary" else positive
-

@@ -1,0 +1,188 @@
+"""Find the image and mask files of a folder and their splits, from names alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seglab.data.reading import SUFFIXES
+from seglab.errors import ConfigError, DataError, nearest
+
+log = logging.getLogger("seglab")
+
+IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "segmentationclass", "gt")
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_gt", "-gt", "_seg", "_segmentation")
+_HINT = "expected are train/images and train/masks (val and test likewise), or images and masks"
+
+
+class Pair(NamedTuple):
+    """One image and its mask; `id` is the image's path below its folder, without the suffix."""
+
+    id: str
+    image: str
+    mask: str
+
+
+def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15)) -> dict[str, list[Pair]]:
+    """The pairs of train, val and test, sorted by id; DataError names the file or folder that does not fit.
+
+    Looked for in this order: `train/images` + `train/masks`, `images/train` + `masks/train`, `images` + `masks` with
+    split.json, `images` + `masks` split by `fractions` (see `hashed_split`).
+    """
+    splits = _subfolders(root, SPLITS)
+    inside = {s: (_one_of(d, IMAGES), _one_of(d, MASKS)) for s, d in splits.items()}
+    if any(any(two) for two in inside.values()):
+        return _paired({s: _both(splits[s], *two) for s, two in inside.items()})
+    images, masks = _both(root, _one_of(root, IMAGES), _one_of(root, MASKS))
+    by_split = _subfolders(images, SPLITS)
+    inside_images = {e.name for e in os.scandir(images) if not e.name.startswith(".")}
+    if by_split and inside_images == {d.name for d in by_split.values()}:
+        mask_splits = _subfolders(masks, SPLITS)
+        for split in by_split:
+            if split not in mask_splits:
+                raise DataError(
+                    f"{by_split[split]} has no counterpart in {masks}; add the folder {masks / by_split[split].name}."
+                )
+        return _paired({s: (by_split[s], mask_splits[s]) for s in by_split})
+    pairs = pair(images, masks)
+    file = root / "split.json"
+    return listed_split(pairs, file) if file.is_file() else hashed_split(pairs, fractions)
+
+
+def pair(images: Path, masks: Path) -> list[Pair]:
+    """Images and masks of equal relative stem, sorted; every image has one mask and every mask one image."""
+    pictures, labels = _by_stem(images), _by_stem(masks)
+    for found, folder in ((pictures, images), (labels, masks)):
+        if not found:
+            raise DataError(f"{folder} holds no {', '.join(SUFFIXES)} file; put the files there or correct data.root.")
+    labels = _without_ending(pictures, labels, masks)
+    for mine, others, kind, folder in ((pictures, labels, "mask", masks), (labels, pictures, "image", images)):
+        lonely = sorted(set(mine) - set(others))
+        if lonely:
+            more = f" (nor have {len(lonely) - 1} more)" if len(lonely) > 1 else ""
+            example = os.path.basename(min(others.values()))
+            raise DataError(
+                f"{mine[lonely[0]]} has no {kind}{more}: no file of the same stem is in {folder}, where names look like "
+                f"{example}; add the {kind} or remove the file."
+            )
+    return [Pair(stem, pictures[stem], labels[stem]) for stem in sorted(pictures)]
+
+
+def hashed_split(pairs: list[Pair], fractions: Sequence[float]) -> dict[str, list[Pair]]:
+    """Split by a hash of the id, a number in 0..1: an image keeps its split when others are added or removed."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ConfigError(f"data.split={list(fractions)} must be three fractions (train, val, test) that add up to 1.")
+    out: dict[str, list[Pair]] = {s: [] for s in SPLITS}
+    for one in pairs:
+        number = int.from_bytes(hashlib.blake2b(one.id.encode(), digest_size=8).digest(), "big") / 2**64
+        split = "train" if number < fractions[0] else "val" if number < fractions[0] + fractions[1] else "test"
+        out[split].append(one)
+    # The hash keeps proportions only roughly, so a handful of images can leave a split empty.
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        if fraction > 0 and not out[split]:
+            log.warning("The %s split of %d images is empty; list the names in split.json to choose them.", split, len(pairs))
+    return out
+
+
+def listed_split(pairs: list[Pair], file: Path) -> dict[str, list[Pair]]:
+    """Split by split.json, {"train": [names], ...}, names with or without suffix; DataError for an unknown or repeated one."""
+    by_name = {one.id: one for one in pairs}
+    by_name |= {one.id + Path(one.image).suffix: one for one in pairs}
+    names = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
+    out: dict[str, list[Pair]] = {s: [] for s in SPLITS}
+    taken: dict[str, str] = {}
+    for key, listed in read_json(file, dict).items():
+        if key not in names:
+            raise DataError(f"{file} has the unknown split '{key}'.{nearest(key, SPLITS)}")
+        if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed):
+            raise DataError(f"{file}: '{key}' must be a list of file names.")
+        for name in listed:
+            if name not in by_name:
+                known = nearest(name, by_name) if len(by_name) < 2000 else ""
+                raise DataError(
+                    f"{file} lists '{name}' under '{key}', but no such image exists.{known if 'Did' in known else ''}"
+                )
+            one = by_name[name]
+            if one.id in taken:
+                raise DataError(f"{file} lists '{name}' under '{taken[one.id]}' and again under '{key}'; keep one of the two.")
+            taken[one.id] = key
+            out[names[key]].append(one)
+    if not taken:
+        raise DataError(f'{file} lists no image; write {{"train": [names], "val": [names], "test": [names]}}.')
+    if len(taken) < len(pairs):
+        log.info("%s leaves out %d of %d images.", file.name, len(pairs) - len(taken), len(pairs))
+    return {s: sorted(some) for s, some in out.items()}
+
+
+def read_json(file: Path, kind: type | tuple[type, ...]) -> Any:
+    """The content of a JSON file whose top level is of `kind`; DataError names the file and the place."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is not valid JSON: {error}.") from error
+    if not isinstance(content, kind):
+        raise DataError(f"{file} has a {type(content).__name__} at its top level, which is none of the forms it may have.")
+    return content
+
+
+def _paired(folders: dict[str, tuple[Path, Path]]) -> dict[str, list[Pair]]:
+    for split in SPLITS.keys() - folders.keys():
+        log.info("There is no %s folder, so that split is empty.", split)
+    return {s: pair(*folders[s]) if s in folders else [] for s in SPLITS}
+
+
+def _both(folder: Path, images: Path | None, masks: Path | None) -> tuple[Path, Path]:
+    if images is None or masks is None:
+        lacking = " and no ".join(n for n, d in (("images", images), ("masks", masks)) if d is None)
+        there = ", ".join(sorted(e.name for e in os.scandir(folder) if not e.name.startswith("."))[:8]) or "nothing"
+        raise DataError(f"{folder} has no {lacking} folder (it holds {there}); {_HINT}.")
+    if (images.name, masks.name) not in (("images", "masks"), ("images", "labels")):
+        log.info("In %s the images are taken from '%s', the masks from '%s'.", folder, images.name, masks.name)
+    return images, masks
+
+
+def _subfolders(folder: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, Path]:
+    found = {key: _one_of(folder, names) for key, names in wanted.items()}
+    return {key: path for key, path in found.items() if path is not None}
+
+
+def _one_of(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first subfolder with one of the names (upper or lower case)."""
+    there = {e.name.lower(): Path(e.path) for e in os.scandir(folder) if e.is_dir()}
+    return next((there[n] for n in names if n in there), None)
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """{relative stem: path} of every image file below a folder, hidden ones left out; DataError for two of one stem."""
+    found: dict[str, str] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        inside = os.path.relpath(place, folder).replace(os.sep, "/")
+        for name in sorted(files):
+            stem, suffix = os.path.splitext(name)
+            if name.startswith(".") or suffix.lower() not in SUFFIXES:
+                continue
+            key = stem if inside == "." else f"{inside}/{stem}"
+            path = os.path.join(place, name)
+            if key in found:
+                raise DataError(
+                    f"{found[key]} and {path} have the same stem, so their partner is in doubt; rename or remove one."
+                )
+            found[key] = path
+    return found
+
+
+def _without_ending(pictures: dict[str, str], labels: dict[str, str], folder: Path) -> dict[str, str]:
+    """The masks by the stem of their image, when all of them carry the same ending such as _mask."""
+    for ending in MASK_ENDINGS:
+        if all(s.endswith(ending) for s in labels) and not all(s.endswith(ending) for s in pictures):
+            log.info("All masks in %s end in '%s', which is left out to pair them with the images.", folder, ending)
+            return {s.removesuffix(ending): path for s, path in labels.items()}
+    return labels

@@ -1,0 +1,67 @@
+"""Fixtures of all tests: no network, one thread of maths, a tiny run."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("SEGLAB_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+# Small enough for a second a run, large enough to learn something.
+TINY = [
+    "model=tiny", "data.size=48", "data.train=8", "data.val=4", "data.test=4", "data.batch_size=4", "data.num_workers=0",
+    "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=none", "pictures=1",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection to another machine is an error; tests marked `network` may open sockets."""
+    if "network" in request.keywords:
+        return
+    real = socket.socket.connect
+
+    def refuse(self: socket.socket, address: Any) -> Any:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise OSError(f"the test suite works without network, but something connects to {address}")
+        return real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def data_dir() -> Callable[[str], Path]:
+    """A folder of the real data beside the checkout; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        if not (DATA / name).exists():
+            pytest.skip(f"needs {DATA / name}, which is not here (set SEGLAB_TEST_DATA)")
+        return DATA / name
+
+    return find
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run the engine on overrides (after TINY) in tmp_path/run; its results.json, with "run" added."""
+
+    def fit(*overrides: str, folder: str = "run", tiny: bool = True) -> dict[str, Any]:
+        from seglab import results
+        from seglab.config import load, plain
+        from seglab.engine import fit as engine_fit
+
+        given = [*(TINY if tiny else []), *overrides]
+        choices = {o.split("=")[0]: o.split("=")[1] for o in given if o.split("=")[0] in ("model", "loss", "data")}
+        engine_fit(plain(load(given)), tmp_path / folder, {"loss": "dice+ce", "data": "cells", **choices}, list(overrides))
+        return {**results.read_results(tmp_path / folder), "run": tmp_path / folder}
+
+    return fit

@@ -1,0 +1,77 @@
+"""The house keeps its shape: who imports whom, no drawers, no huge files, no torch where answers must be quick."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "seglab"
+ROOMS = ("data", "models", "losses", "metrics", "tasks", "viz", "stats")
+DOORS = ("train", "evaluate", "predict", "check", "tune", "compare", "report", "export")
+BASE = {"types", "errors"}
+ALLOWED = {
+    "__init__": set(), "__main__": {"__init__"}, "types": {"errors"}, "errors": set(), "expressions": {"errors"}, "config": {"errors", "expressions"},
+    "results": BASE | {"stats", "viz"}, "build": BASE | {"config"}, "checkpoint": BASE | {"config"},
+    **{room: BASE | {room} for room in ROOMS},
+    **{door: BASE | {"engine", "config", "checkpoint", "results", "data", "stats", "viz"} for door in DOORS},
+}  # fmt: skip
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The names of seglab's modules and rooms that a file imports, at the top or inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{a.name}" for a in node.names} if node.module == "seglab" else {node.module}
+    return {n.split(".")[1] for n in names if n.startswith("seglab.")} - {"__version__"}
+
+
+def room(path: Path) -> str:
+    """The first part below seglab/ without suffix."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_keep_to_the_rooms(path):
+    if room(path) == "engine":
+        assert not imports(path) & set(DOORS)
+    else:
+        extra = imports(path) - ALLOWED[room(path)]
+        assert not extra, f"{room(path)} may not import {extra}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_rooms_not_drawers(path):
+    assert path.stem not in ("utils", "helpers", "common", "manager")
+    assert len(path.read_text().splitlines()) <= 260
+
+
+def test_hydra_stays_in_config_build_and_doors():
+    for path in FILES:
+        text = path.read_text()
+        assert "hydra.utils.instantiate" not in text or path.name == "build.py"
+        if room(path) in ROOMS:
+            assert "omegaconf" not in text.lower()
+            assert "import hydra" not in text
+
+
+def test_only_checkpoint_and_weights_load_torch_files():
+    loaders = {str(p.relative_to(PACKAGE)) for p in FILES if "torch.load(" in p.read_text()}
+    assert loaders <= {"checkpoint.py", "models/weights.py"}
+    for name in loaders:
+        assert "weights_only=True" in (PACKAGE / name).read_text()
+
+
+@pytest.mark.parametrize("module", ["seglab", "seglab.config", "seglab.train", "seglab.results", "seglab.types"])
+def test_quick_modules_import_no_torch(module):
+    code = f"import {module}, sys; print([m for m in ('torch', 'lightning', 'albumentations', 'cv2') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
