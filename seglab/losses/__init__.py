@@ -1,0 +1,1 @@
+"""Losses: logits and mask in, a finite scalar out, ignored pixels without influence."""
