@@ -102,7 +102,7 @@ def _unknown_key(key: str, overrides: list[str]) -> str:
             where = f" in '{'.'.join(done)}'" if done else ""
             return f"There is no key '{part}'{where}.{nearest(part, known)}"
         done.append(part)
-        config = config[part] if not OmegaConf.is_missing(config, part) else None
+        config = OmegaConf.select(config, part)
     return f"The key '{key}' cannot be set this way."
 
 

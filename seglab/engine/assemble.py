@@ -97,7 +97,7 @@ def loss(config: Config, spec: Spec) -> Total:
 
 def metrics(config: Config, spec: Spec, prefix: str) -> MetricCollection:
     """The metrics of one phase, their names behind `prefix/`."""
-    built = {
+    built: dict[str, Metric | MetricCollection] = {
         name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in config["metrics"].items()
     }
     if not built:

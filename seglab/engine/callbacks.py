@@ -126,7 +126,7 @@ class Stamp(Callback):
 class Trackers(Callback):
     """Loss and learning rate to the loggers every `log_every_n_steps`; nothing waits for the device in between."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
         if trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
             values = {"train/loss_step": outputs["loss"].item(), "lr": learning_rate(trainer)}
             for logger in trainer.loggers:

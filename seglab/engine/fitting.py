@@ -22,6 +22,7 @@ from seglab.engine.progress import Bar
 from seglab.errors import ConfigError, TrainingError, nearest
 from seglab.tasks.base import Task
 from seglab.tasks.watch import NotFiniteError
+from seglab.types import Phase
 
 log = logging.getLogger("seglab")
 Config = dict[str, Any]
@@ -131,8 +132,8 @@ def _train(trainer: pl.Trainer, task: Task, data: pl.LightningDataModule, source
 def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bool]:
     """The key to watch (None without validation images) and whether higher is better; ConfigError for an unknown key."""
     key, mode = config["monitor"], config["mode"]
-    losses = [f"{phase}/{n}" for phase in ("train", "val") for n in task.means["train_"].names]
-    scores = [f"val/{n}" for metric in task.metrics["val"].values() for n in getattr(metric, "names", ())]
+    losses = [f"{phase}/{n}" for phase in ("train", "val") for n in task.means("train").names]
+    scores = [f"val/{n}" for metric in task.metrics("val").values() for n in getattr(metric, "names", ())]
     if key not in losses + scores:
         raise ConfigError(f"monitor={key}: no such value is logged.{nearest(key, losses + scores)}")
     if key.startswith("val/") and not source.ids("val"):
@@ -146,7 +147,7 @@ def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: R
     metrics: dict[str, float] = {}
     per_class: Config = {}
     fitted = {k: float(v) for k, v in trainer.callback_metrics.items()}
-    splits: list[tuple[str, Callable[..., Any]]] = [("val", trainer.validate), ("test", trainer.test)]
+    splits: list[tuple[Phase, Callable[..., Any]]] = [("val", trainer.validate), ("test", trainer.test)]
     for split, run_split in splits:
         if not data.source.ids(split) or (split == "test" and not config["test"]):
             continue
@@ -155,21 +156,24 @@ def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: R
         per_class[split] = class_table(task, split)
     score = metrics.get(monitor or "", fitted.get(monitor or ""))
     record.content |= {"metrics": metrics, "per_class": per_class, "score": score}
-    last = next((s for s in ("test", "val") if s in per_class), None)
+    phases: tuple[Phase, ...] = ("test", "val")
+    last = next((s for s in phases if s in per_class), None)
     if last and trainer.is_global_zero:
         write_counts(task, last, data.source.ids(last), record.run)
     return score
 
 
-def class_table(task: Task, split: str) -> Config:
+def class_table(task: Task, phase: Phase) -> Config:
     """{class: {iou, dice, ...}} of a phase that just ended, from every metric that has one."""
-    tables = [metric.per_class() for metric in task.metrics[split].values() if hasattr(metric, "per_class")]
+    found: Any = task.metrics(phase).values()
+    tables = [metric.per_class() for metric in found if hasattr(metric, "per_class")]
     return {name: {k: v for t in tables for k, v in t.get(name, {}).items()} for name in task.spec.classes}
 
 
-def write_counts(task: Task, phase: str, ids: list[str], run: Path) -> None:
+def write_counts(task: Task, phase: Phase, ids: list[str], run: Path) -> None:
     """per_image.csv of a phase that just ended."""
-    for metric in task.metrics[phase].values():
+    found: Any = task.metrics(phase).values()
+    for metric in found:
         if hasattr(metric, "rows"):
             results.write_per_image(run / "per_image.csv", ids, metric.rows(), task.spec.classes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -20,7 +21,7 @@ class Predictor:
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
 
-    def __call__(self, image: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    def __call__(self, image: torch.Tensor, size: Sequence[int]) -> np.ndarray:
         """Predict one batch as the task's own validation does."""
         with torch.inference_mode(), self._autocast():
             ids = self.task.decode(self.task.at_size(self.task(image.to(self.device)), size)).cpu()

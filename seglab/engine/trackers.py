@@ -81,7 +81,7 @@ def log_classes(made: list[Logger], per_class: dict[str, dict[str, dict[str, flo
             import wandb
 
             for split, classes in per_class.items():
-                columns = ["class", *next(iter(classes.values()), {})]
+                columns: list[str | int] = ["class", *next(iter(classes.values()), {})]
                 rows = [[name, *numbers.values()] for name, numbers in classes.items()]
                 logger.experiment.log({f"{split}/classes": wandb.Table(columns=columns, data=rows)})
 

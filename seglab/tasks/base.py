@@ -7,8 +7,8 @@ knows which kinds exist. What it does not do: build data, networks or optimizers
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -27,6 +27,8 @@ class Means(Metric):
     """Means over all samples of the loss and its parts; exact under several processes (sums and counts are reduced)."""
 
     full_state_update = False
+    sums: Tensor
+    count: Tensor
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -51,6 +53,9 @@ class Task(pl.LightningModule):
     are per channel for images in 0..1. Subclasses give `compute_loss` and `decode`.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -67,14 +72,23 @@ class Task(pl.LightningModule):
         self.network, self.loss, self.spec, self.monitor = network, loss, spec, monitor
         self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
         self.encoder_lr, self.decay_norms = encoder_lr, decay_norms
-        self.metrics = nn.ModuleDict(metrics)
+        self._metrics = nn.ModuleDict(cast(dict[str, nn.Module], dict(metrics)))
         names = ("loss", *(f"loss/{term}" for term in getattr(loss, "weights", {})))
-        self.means = nn.ModuleDict({f"{phase}_": Means(names) for phase in ("train", "val", "test")})
+        # A ModuleDict refuses the key "train", which is a method of every Module.
+        self._means = nn.ModuleDict({f"{phase}_": Means(names) for phase in ("train", "val", "test")})
         self.watch = FiniteWatch()
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation and test, in full precision
         mean, std = getattr(network, "mean", None) or spec.mean, getattr(network, "std", None) or spec.std
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def metrics(self, phase: Phase) -> MetricCollection:
+        """The metrics of val or test; after the phase they still hold its counts."""
+        return cast(MetricCollection, self._metrics[phase])
+
+    def means(self, phase: Phase) -> Means:
+        """The running means of the loss and its parts."""
+        return cast(Means, self._means[f"{phase}_"])
 
     @abstractmethod
     def compute_loss(self, output: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,7 +98,7 @@ class Task(pl.LightningModule):
     def decode(self, output: Any) -> Any:
         """Predictions in the form the metrics take, from outputs that `at_size` brought to their size."""
 
-    def at_size(self, output: Any, size: tuple[int, int]) -> Any:
+    def at_size(self, output: Any, size: Sequence[int]) -> Any:
         """The output at the mask's (H, W) `size`; as it is, unless a kind of task knows better."""
         return output
 
@@ -92,8 +106,8 @@ class Task(pl.LightningModule):
         """uint8 or 0..1 float B C H W -> normalised float32 in channels_last memory, on the image's device."""
         scale = 255.0 if image.dtype == torch.uint8 else 1.0
         # One multiply and one add per pixel instead of a division by 255, a subtraction and a division.
-        out = image.to(torch.float32, memory_format=torch.channels_last)
-        return out.mul_(1 / (scale * self.std)).sub_(self.mean / self.std)
+        values = image.to(torch.float32, memory_format=torch.channels_last)
+        return (values * (1 / (scale * self.std))).sub_(self.mean / self.std)
 
     def forward(self, image: Tensor) -> Any:
         """The network's output for images as they are stored."""
@@ -104,11 +118,11 @@ class Task(pl.LightningModule):
         mask = batch["mask"]
         output = self.at_size(self(batch["image"]), mask.shape[-2:])
         loss, parts = self.compute_loss(output, batch)
-        self.means[f"{phase}_"].update(torch.stack([loss.detach(), *parts.values()]), len(batch["image"]))
+        self.means(phase).update(torch.stack([loss.detach(), *parts.values()]), len(batch["image"]))
         if phase == "train":
             self.watch.look(loss, batch["index"], self.global_step)
         else:
-            self.metrics[phase].update(self.decode(output), mask, batch["index"])
+            self.metrics(phase).update(self.decode(output), mask, batch["index"])
         return loss
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -125,7 +139,7 @@ class Task(pl.LightningModule):
         self.step(batch, "test")
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
-        self.means["train_"].reset()
+        self.means("train").reset()
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
         self.watch.settle()
@@ -140,7 +154,7 @@ class Task(pl.LightningModule):
 
     def train_means(self) -> dict[str, Tensor]:
         """The epoch's means so far: {"train/loss": ..., "train/loss/dice": ...}."""
-        return {f"train/{k}": v for k, v in self.means["train_"].compute().items()}
+        return {f"train/{k}": v for k, v in self.means("train").compute().items()}
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_scores("val")
@@ -150,15 +164,15 @@ class Task(pl.LightningModule):
 
     def _log_scores(self, phase: Phase) -> None:
         # The values are already reduced over processes, so Lightning need not do it again.
-        scores = {f"{phase}/{k}": v for k, v in self.means[f"{phase}_"].compute().items()}
-        scores.update(self.metrics[phase].compute())
+        scores = {f"{phase}/{k}": v for k, v in self.means(phase).compute().items()}
+        scores.update(self.metrics(phase).compute())
         self.scores[phase] = {k: float(v) for k, v in scores.items()}
         self.log_dict({k: v.float() for k, v in scores.items()})
 
     def _reset(self, phase: Phase) -> None:
         # At the start, not the end: after a phase its counts per class and image can still be read.
-        self.means[f"{phase}_"].reset()
-        self.metrics[phase].reset()
+        self.means(phase).reset()
+        self.metrics(phase).reset()
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         assert self.make_optimizer is not None, "this task was built for evaluation only"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,11 +17,11 @@ class Semantic(Task):
         """The weighted sum and its parts, over the mask's own pixels."""
         return self.loss(output, batch["mask"])
 
-    def at_size(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+    def at_size(self, output: Tensor, size: Sequence[int]) -> Tensor:
         """Logits B K h w at (H, W) `size`, bilinear, in float32; unchanged if the size fits."""
-        if output.shape[-2:] == size:
+        if output.shape[-2:] == tuple(size):
             return output
-        return F.interpolate(output.float(), size=size, mode="bilinear", align_corners=False)
+        return F.interpolate(output.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
     def decode(self, output: Tensor) -> Tensor:
         """Class ids B H W (multilabel: 0 or 1, B K H W): the largest logit, or logits above 0."""
