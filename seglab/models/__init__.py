@@ -1,0 +1,1 @@
+"""Networks: image B C H W in, logits B K H W of the same size out."""
