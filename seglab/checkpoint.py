@@ -39,7 +39,7 @@ def load(path: str | Path) -> Checkpoint:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        unsafe = "weights_only" in str(error) or "Weights only" in str(error)
+        unsafe = "unsupported global" in str(error).lower()
         why = "it holds more than tensors and plain data, which could run code" if unsafe else "it is damaged or no checkpoint"
         raise CheckpointError(f"{path} cannot be loaded: {why}.") from error
     if not isinstance(data, dict) or not isinstance(data.get("seglab"), dict) or "state_dict" not in data:

@@ -82,7 +82,7 @@ def test_did_you_mean(wrong, right):
 def test_every_file_composes_and_starts_with_a_comment(path: Path):
     assert path.read_text().startswith("# "), "a newcomer reads the first line"
     if path.parent.name != "loader":
-        load([f"{'+' if path.parent.name == 'experiment' else ''}{path.parent.name}={path.stem}"])
+        load([f"{path.parent.name}={path.stem}"])
 
 
 def test_every_top_level_key_is_explained():

@@ -69,7 +69,8 @@ class Task(pl.LightningModule):
         monitor: str = "val/iou",
     ) -> None:
         super().__init__()
-        self.network, self.loss, self.spec, self.monitor = network, loss, spec, monitor
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.spec, self.monitor = loss, spec, monitor
         self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
         self.encoder_lr, self.decay_norms = encoder_lr, decay_norms
         self._metrics = nn.ModuleDict(cast(dict[str, nn.Module], dict(metrics)))
