@@ -65,3 +65,8 @@ def train(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return {**results.read_results(tmp_path / folder), "run": tmp_path / folder}
 
     return fit
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--update-golden writes tests/golden/*.txt from this run."""
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt from this run")

@@ -18,11 +18,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from seglab import checkpoint
-from seglab.build import build, check_settings, check_type
+from seglab.build import build, check_settings, check_type, find
 from seglab.data.module import DataModule
 from seglab.data.source import Source
 from seglab.errors import ConfigError, nearest
@@ -105,6 +105,11 @@ def metrics(config: Config, spec: Spec, prefix: str) -> MetricCollection:
     return MetricCollection(built, prefix=f"{prefix}/", compute_groups=False)
 
 
+def higher_is_better(config: Config) -> bool:
+    """Whether `monitor` should rise, by `mode`."""
+    return "loss" not in config["monitor"] if config["mode"] == "auto" else config["mode"] == "max"
+
+
 def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = None) -> Semantic:
     """The task, ready to train; with `state` (a checkpoint's tensors) no pretrained weights are looked for."""
     if state is not None and "weights" in config["model"]:
@@ -120,7 +125,17 @@ def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = Non
     def make_scheduler(opt: Optimizer, steps: int) -> Config | None:
         if not schedule:
             return None
-        scheduler = build(schedule, LRScheduler, "scheduler", optimizer=opt, total_steps=steps)
+        plateau = issubclass(find(schedule.get("_target_"), LRScheduler, "scheduler"), ReduceLROnPlateau)
+        given = {"optimizer": opt, "total_steps": steps}
+        if plateau and "mode" not in schedule:  # torch's default would wait for val/iou to fall
+            given["mode"] = "max" if higher_is_better(config) else "min"
+        scheduler = build(schedule, LRScheduler, "scheduler", **given)
+        if plateau:
+            return {
+                "scheduler": scheduler,
+                "interval": "epoch",
+                "frequency": config["trainer"].get("check_val_every_n_epoch") or 1,
+            }
         ours = type(scheduler).__module__.startswith("seglab.")
         return {"scheduler": scheduler, "interval": interval or ("step" if ours else "epoch")}
 

@@ -21,12 +21,19 @@ class MetricsCsv(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self._validated = False
+
+    def on_train_epoch_start(self, *_: Any) -> None:  # noqa: D102
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: D102
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Task) -> None:  # type: ignore[override]  # noqa: D102
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": learning_rate(trainer)}
-        scores = {**pl_module.train_means(), **{k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}}
-        stale = trainer.check_val_every_n_epoch and (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch
-        row |= {k: v.item() for k, v in scores.items() if k.startswith("train/") or not stale}
+        row |= {k: v.item() for k, v in pl_module.train_means().items()}
+        if self._validated:  # else Lightning still holds the values of an earlier epoch
+            row |= {k: v for k, v in pl_module.scores["val"].items()}
         if trainer.is_global_zero:
             self.rows.append(row)
             self._write()

@@ -72,8 +72,11 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
     name = config["name"] or f"{choices.get('model')} | {choices.get('loss')} | {choices.get('data')}"
     stamp = Stamp({"config": config, "choices": choices, "spec": source.spec.to_dict(), "versions": results.versions()})
     speed = Speed()
+    # What is logged when a training epoch ends is known only after the validation within it.
+    watch: Config = {"monitor": monitor, "mode": "max" if higher else "min"}
+    at_end = True if monitor and monitor.startswith("train/") else None
     keep = ModelCheckpoint(
-        run / "checkpoints", "best", monitor, mode="max" if higher else "min", save_last=True, enable_version_counter=False
+        run / "checkpoints", "best", **watch, save_last=True, enable_version_counter=False, save_on_train_epoch_end=at_end
     )
     callbacks: list[Callback] = [
         MetricsCsv(run / "metrics.csv"),
@@ -84,7 +87,7 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
         keep,
     ]
     if config["patience"] is not None and monitor:
-        callbacks.append(EarlyStopping(monitor, patience=config["patience"], mode="max" if higher else "min", verbose=False))
+        callbacks.append(EarlyStopping(**watch, patience=config["patience"], check_on_train_epoch_end=at_end))
     data = assemble.datamodule(config, source, pin_memory=assemble.where_to_run(config)[1].type == "cuda")
     data.check()
     settings = assemble.trainer_settings(config)
@@ -97,7 +100,7 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
         _train(trainer, task, data, source)
         if Path(keep.best_model_path).is_file():
             checkpoint.restore(task, checkpoint.load(keep.best_model_path))
-        score = _score(config, trainer, task, data, record, monitor)
+        score = _score(config, trainer, task, data, record, keep)
         record.content["speed"] = speed.numbers()
         if config["pictures"] and trainer.is_global_zero:
             split = next(s for s in ("val", "test", "train") if source.ids(s))
@@ -131,7 +134,7 @@ def _train(trainer: pl.Trainer, task: Task, data: pl.LightningDataModule, source
 
 def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bool]:
     """The key to watch (None without validation images) and whether higher is better; ConfigError for an unknown key."""
-    key, mode = config["monitor"], config["mode"]
+    key = config["monitor"]
     losses = [f"{phase}/{n}" for phase in ("train", "val") for n in task.means("train").names]
     scores = [f"val/{n}" for metric in task.metrics("val").values() for n in getattr(metric, "names", ())]
     if key not in losses + scores:
@@ -139,14 +142,13 @@ def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bo
     if key.startswith("val/") and not source.ids("val"):
         log.warning("no validation images: the last weights are kept as best, and there is no score")
         return None, True
-    return key, "loss" not in key if mode == "auto" else mode == "max"
+    return key, assemble.higher_is_better(config)
 
 
-def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: Record, monitor: str | None) -> float | None:
+def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: Record, keep: ModelCheckpoint) -> float | None:
     """Score the kept weights on val and test into the record; the value of `monitor`."""
     metrics: dict[str, float] = {}
     per_class: Config = {}
-    fitted = {k: float(v) for k, v in trainer.callback_metrics.items()}
     splits: list[tuple[Phase, Callable[..., Any]]] = [("val", trainer.validate), ("test", trainer.test)]
     for split, run_split in splits:
         if not data.source.ids(split) or (split == "test" and not config["test"]):
@@ -154,7 +156,8 @@ def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: R
         run_split(task, datamodule=data, verbose=False)
         metrics |= task.scores[split]
         per_class[split] = class_table(task, split)
-    score = metrics.get(monitor or "", fitted.get(monitor or ""))
+    best = keep.best_model_score  # of train/..., which scoring does not repeat
+    score = metrics.get(keep.monitor or "", float(best) if best is not None else None)
     record.content |= {"metrics": metrics, "per_class": per_class, "score": score}
     phases: tuple[Phase, ...] = ("test", "val")
     last = next((s for s in phases if s in per_class), None)

@@ -20,7 +20,8 @@ class Bar(Callback):
         self.out, self.monitor, self.higher = out, monitor, higher
         self.live: Progress | None = None
         self.best: float | None = None
-        self._looked = self._images = 0.0
+        self._looked = self._since = self._began = 0.0
+        self._seen, self._fresh = 0, False
 
     def on_fit_start(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: D102
         self._open(trainer, "training")
@@ -41,20 +42,20 @@ class Bar(Callback):
         self._update(completed=done, text=text, rate=f"{rate:.0f} images/s")
         self._looked = now
 
+    def on_train_epoch_start(self, *_: Any) -> None:  # noqa: D102
+        self._began, self._fresh = time.perf_counter(), False
+
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: D102
-        values = trainer.callback_metrics
-        score = values.get(self.monitor)
-        if score is not None and not trainer.sanity_checking:
-            value = float(score)
-            if self.best is None or (value > self.best if self.higher else value < self.best):
-                self.best = value
+        value = trainer.callback_metrics.get(self.monitor)
+        score = float(value) if value is not None and self._fresh else None
+        if score is not None and (self.best is None or (score > self.best if self.higher else score < self.best)):
+            self.best = score
         self._since, self._seen = time.perf_counter(), 0
         if self.live is None:
             loss = float(module.train_means()["train/loss"])
-            shown = f"  {self.monitor} {float(score):.4f}" if score is not None else ""
-            self.out.print(
-                f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  train/loss {loss:.4f}{shown}{self._best_text()}"
-            )
+            shown = "" if score is None else f"  {self.monitor} {score:.4f}{self._best_text()}"
+            epoch = f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
+            self.out.print(f"{epoch}  {time.perf_counter() - self._began:4.0f} s  train/loss {loss:.4f}{shown}", markup=False)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: D102
         if self.live and not trainer.sanity_checking and trainer.state.fn == "validate":
@@ -63,6 +64,7 @@ class Bar(Callback):
             self._update(rate="validating")
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: D102
+        self._fresh = not trainer.sanity_checking
         # The time of a validation is not training time.
         self._since, self._seen = time.perf_counter(), 0
         if trainer.state.fn == "validate":

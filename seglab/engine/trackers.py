@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import netrc
 import os
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +50,11 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -
         more["group"] = f"{parent.parent.name}/{parent.name}"
     settings = wandb.Settings(silent=True, console="off", disable_git=True)
     known = {k: v for k, v in more.items() if v is not None}
-    made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **known)
-    made.experiment.config.update(config, allow_val_change=True)
+    said = io.StringIO()
+    with redirect_stderr(said):  # it warns of an argument that Lightning, not the user, gives
+        made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **known)
+        made.experiment.config.update(config, allow_val_change=True)
+    logging.getLogger("wandb").info(said.getvalue().strip())
     return made
 
 

@@ -69,7 +69,7 @@ class Task(pl.LightningModule):
         monitor: str = "val/iou",
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.loss, self.spec, self.monitor = loss, spec, monitor
         self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
         self.encoder_lr, self.decay_norms = encoder_lr, decay_norms

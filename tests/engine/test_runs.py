@@ -201,6 +201,20 @@ def test_early_stopping_and_plateau_follow_the_monitor(train):
     assert len(rows) == 2
 
 
+def test_plateau_waits_for_the_monitor_in_its_own_direction():
+    for monitor, mode in (("val/iou", "max"), ("val/loss", "min")):
+        config = plain(load([*TINY, "scheduler=plateau", f"monitor={monitor}"]))
+        task = assemble.task(config, assemble.source(config).spec)
+        made = task.make_scheduler(task.make_optimizer([{"params": list(task.parameters())}]), 10)
+        assert (made["scheduler"].mode, made["frequency"]) == (mode, 1)
+
+
+def test_the_training_loss_can_be_the_monitor(train):
+    found = train("monitor=train/loss", "trainer.max_epochs=2")
+    rows = list(csv.DictReader((found["run"] / "metrics.csv").open()))
+    assert found["score"] == pytest.approx(min(float(r["train/loss"]) for r in rows), rel=1e-6)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("scheduler", ["poly", "cosine", "constant", "plateau"])
 def test_every_optimizer_runs_with_every_scheduler(train, optimizer, scheduler):
