@@ -68,6 +68,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return _unknown_key(match[1], overrides)
     if match := re.search(r"config group '([^']+)' does not exist", text):
         return _unknown_key(match[1], overrides)
+    if "Config group override must be" in text:
+        groups = [o for o in overrides if (conf_dir() / o.split("=")[0]).is_dir()]
+        return f"One of {', '.join(groups)} is a number or settings where the name of a choice belongs (see --help)."
     if match := re.search(r"Error merging override (\S+)", text):
         return f"The override '{match[1]}' does not fit the configuration: {_first_line(error.__cause__ or error)}"
     return " ".join(text.split())
@@ -162,10 +165,7 @@ def door(job: Callable[[DictConfig], Any], name: str) -> None:
 
 def sentence(error: SeglabError) -> str:
     """The error as one line: its kind and what it says."""
-    text = str(error)
-    if "Original Traceback" in text:  # raised in a DataLoader worker: the sentence is the last line
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {error}"
 
 
 def fail(error: SeglabError) -> None:

@@ -9,6 +9,10 @@ from difflib import get_close_matches
 class SeglabError(Exception):
     """Base of the errors that a door prints as one sentence, without a traceback."""
 
+    def __init__(self, text: str) -> None:
+        # torch makes an error of a loader's worker anew, from the worker's whole traceback; its last line is ours.
+        super().__init__(text.strip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text)
+
 
 class ConfigError(SeglabError):
     """A key, value or name in the configuration is wrong."""

@@ -51,7 +51,7 @@ KEYS = [
     ("modle=unet", "'model'"), ("loss.dice.smoth=1", "'smooth'"), ("trainer.max_epoch=3", "'max_epochs'"), ("+trainer.max_epoch=3", "'max_epochs'"),
     ("data.batchsize=3", "'batch_size'"), ("+data.batchsize=3", "'batch_size'"), ("sede=1", "'seed'"), ("+sede=1", "'seed'"), ("optimiser=sgd", "'optimizer'"),
     ("optimizer.weigth_decay=0", "'weight_decay'"), ("+optimizer.momentun=0.9", "momentun"), ("+model.depht=3", "width"), ("scheduler.powr=2", "'power'"),
-    ("+logger.projcet=x", "projcet"), ("monitr=val/iou", "'monitor'"), ("+callbacks.x=3", "callbacks.x"), ("trainer.logger=true", "trainer"),
+    ("+logger.projcet=x", "'project'"), ("monitr=val/iou", "'monitor'"), ("+callbacks.x=3", "callbacks.x"), ("trainer.logger=true", "trainer"),
     ("+trainer.logger=true", "logger=wandb"), ("+metrics.iou.x=1", "metrics.iou"), ("augment.flp.p=1", "'flip'"), ("+augment.flip.prob=1", "prob"),
 ]  # fmt: skip
 CHOICES = [
@@ -157,7 +157,7 @@ def test_broken_files(door, folder, tmp_path, how):
     ("override", "culprit"),
     [
         ("data.root=nowhere", "nowhere"), ("data.root=null", "data.root"), ("data.mode=binray", "'binary'"), ("data.channels=2", "channels"),
-        ("data.classes=[a]", "classes"), ("data.split=[1,2]", "split"), ("data.ignore_index=0", "ignore_index"), ("data.crop=null", "ok"),
+        ("data.classes=[a]", "classes"), ("data.ignore_index=0", "ignore_index"), ("data.crop=null", "ok"),
     ],
 )  # fmt: skip
 def test_mistakes_about_a_folder(door, folder, tmp_path, override, culprit):

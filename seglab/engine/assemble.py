@@ -64,6 +64,10 @@ def check_top(config: Config) -> Config:
 def source(config: Config) -> Source:
     """The data set that `data` names."""
     node = {k: v for k, v in config["data"].items() if k not in _LOADER}
+    known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *_LOADER]
+    for key in node:
+        if key not in known and not key.startswith("_"):
+            raise ConfigError(f"There is no key '{key}' in 'data'.{nearest(key, known)}")
     return build(node, Source, "data")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import netrc
@@ -44,15 +45,19 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -
     os.environ.setdefault("WANDB_SILENT", "true")  # its lines would cut into the progress; read when wandb is first used
     import wandb
 
+    known = [*inspect.signature(WandbLogger).parameters, *inspect.signature(wandb.init).parameters]
+    for key in node:
+        if key not in known and key != "_target_":
+            raise ConfigError(f"There is no key '{key}' in 'logger'.{nearest(key, ['mode', *known])}")
     more = {k: node.pop(k) for k in ("entity", "group", "tags") if k in node}
     parent = run.parent
     if more.get("group") is None and (parent / "multirun.yaml").exists():
         more["group"] = f"{parent.parent.name}/{parent.name}"
     settings = wandb.Settings(silent=True, console="off", disable_git=True)
-    known = {k: v for k, v in more.items() if v is not None}
+    given = {k: v for k, v in more.items() if v is not None}
     said = io.StringIO()
     with redirect_stderr(said):  # it warns of an argument that Lightning, not the user, gives
-        made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **known)
+        made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **given)
         made.experiment.config.update(config, allow_val_change=True)
     logging.getLogger("wandb").info(said.getvalue().strip())
     return made

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from seglab.errors import ConfigError, DataError
+from seglab.errors import DataError
 from seglab.metrics.definitions import NAMES, class_scores, headline, tally
 from seglab.types import Spec
 
@@ -38,10 +38,6 @@ class Confusion(Metric):
         self.spec, self.per_image, self.multilabel = spec, per_image, spec.mode == "multilabel"
         # A multilabel answer is K yes/no questions, so K planes with two ids each; otherwise one plane with K ids.
         self.planes, self.ids = (spec.num_classes, 2) if self.multilabel else (1, spec.num_classes)
-        if 0 <= spec.ignore_index < self.ids:
-            raise ConfigError(
-                f"ignore_index {spec.ignore_index} is a label of the masks; choose an id outside 0..{self.ids - 1}."
-            )
         cells = self.planes * self.ids**2
         self.whole = self.multilabel or cells <= WHOLE_MATRIX_CELLS
         self.width = HEAD + (cells if self.whole else 3 * self.ids)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import BinaryJaccardIndex, MulticlassJaccardIndex, MultilabelJaccardIndex
 
-from seglab.errors import ConfigError, DataError
+from seglab.errors import DataError
 from seglab.metrics.confusion import Confusion, _scattered
 from seglab.types import Spec
 
@@ -268,8 +268,6 @@ def test_wrong_shapes_and_types_are_refused():
             metric.update(*arguments)
     with pytest.raises(ValueError, match="B 3 H W"):
         Confusion(spec_of(3, "multilabel")).update(ids, ids)
-    with pytest.raises(ConfigError, match="ignore_index 1"):
-        Confusion(spec_of(3, "multilabel", ignore=1))
 
 
 def test_update_never_waits_for_the_device():

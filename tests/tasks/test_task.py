@@ -100,7 +100,7 @@ def test_schedules_rise_then_fall_to_their_end(make, end):
         optimizer.step()
         schedule.step()
     assert rates[0] < rates[1] < rates[5] == 2.0
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
     assert math.isclose(rates[-1], 2.0 * end, abs_tol=1e-9)
 
 
