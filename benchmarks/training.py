@@ -32,6 +32,10 @@ from torch.utils.data import DataLoader, Dataset
 from seglab.config import load, plain
 from seglab.engine import assemble
 from seglab.engine.callbacks import MetricsCsv, Speed
+from seglab.losses.ce import CrossEntropy
+from seglab.losses.region import Dice
+from seglab.losses.total import Total
+from seglab.types import Spec
 
 CLASSES, IGNORE, WARM_UP = 11, 11, 3
 MEAN, STD = (0.4116, 0.4249, 0.4322), (0.3068, 0.3114, 0.3069)
@@ -76,18 +80,6 @@ def cropped(args: argparse.Namespace, *more: A.BasicTransform) -> A.Compose:
     return A.Compose([*transforms(), pad, A.RandomCrop(*args.crop), *more])
 
 
-def ce_dice(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Cross entropy plus soft Dice over the classes present, the usual way."""
-    logits = logits.float()
-    valid = (mask != IGNORE).unsqueeze(1)
-    hot = F.one_hot(mask.clamp(max=CLASSES), CLASSES + 1)[..., :CLASSES].permute(0, 3, 1, 2)
-    p = logits.softmax(1) * valid
-    inter, total = (p * hot).sum((0, 2, 3)), (p + hot * valid).sum((0, 2, 3))
-    present = hot.sum((0, 2, 3)) > 0
-    dice = 1 - 2 * inter[present] / total[present]
-    return F.cross_entropy(logits, mask, ignore_index=IGNORE) + dice.mean()
-
-
 class Clock:
     """Images per second, the first batches left out."""
 
@@ -119,6 +111,10 @@ class Loop:
         self.args, self.device = args, torch.device(args.device)
         net = smp.Unet(args.encoder, encoder_weights=None, classes=CLASSES)
         self.net = net.to(self.device, memory_format=torch.channels_last)
+        spec = Spec(tuple(f"class_{i}" for i in range(CLASSES)), ignore_index=IGNORE)
+        self.loss = Total({"dice": (1.0, Dice(spec)), "ce": (1.0, CrossEntropy(spec))}).to(
+            self.device
+        )  # literally the same loss
         if args.compile:
             self.net.compile()
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
@@ -152,7 +148,7 @@ class Loop:
         for i, (image, mask) in enumerate(self.train):
             if i == self.args.steps:
                 break
-            loss = ce_dice(self.forward(image), mask.to(self.device, non_blocking=True).long())
+            loss, _ = self.loss(self.forward(image), mask.to(self.device, non_blocking=True).long())
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -167,8 +163,8 @@ class Loop:
                     break
                 mask = mask.to(self.device, non_blocking=True).long()
                 logits = F.interpolate(self.forward(image).float(), size=mask.shape[-2:], mode="bilinear")
-                total += ce_dice(logits, mask)
-                pairs = mask.flatten() * CLASSES + logits.argmax(1).flatten()
+                total += self.loss(logits, mask)[0]
+                pairs = mask.flatten() * CLASSES + logits.max(1).indices.flatten()
                 counts += torch.bincount(pairs, minlength=counts.numel()).view_as(counts)
                 clock.tick(len(image))
         return train, clock.rate()

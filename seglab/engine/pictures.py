@@ -30,7 +30,7 @@ def draw(predictor: Predictor, data: DataModule, split: str, count: int, folder:
         score.update(_batch(prediction), mask)
         title = f"{ids[index]} · IoU {float(score.compute()['iou']):.3f}"
         picture = panel(data.source.load(split, index)["image"], truth, prediction, spec, title)
-        save(folder / f"{split}_{re.sub(r'[^A-Za-z0-9_.-]+', '_', ids[index])}.png", picture)
+        save(folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', ids[index])}.png", picture)
         pictures.append((title, picture))
     return pictures
 
