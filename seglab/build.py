@@ -56,7 +56,10 @@ def find(target: object, base: type | tuple[type, ...], key: str) -> type:
 def _walk(target: str, where: str) -> object:
     """Import the longest module prefix, then follow attributes; never through a module outside the allow-list."""
     parts = target.split(".")
-    found: object = importlib.import_module(parts[0])
+    try:
+        found: object = importlib.import_module(parts[0])
+    except Exception as error:  # whatever a package of the user's own raises when it is imported
+        raise ConfigError(f"{where}: the package '{parts[0]}' cannot be imported ({error}).") from error
     for i, part in enumerate(parts[1:], start=1):
         if not hasattr(found, part) and isinstance(found, types.ModuleType):
             name = ".".join(parts[: i + 1])
@@ -65,6 +68,8 @@ def _walk(target: str, where: str) -> object:
             except ModuleNotFoundError as error:
                 if error.name and not name.startswith(error.name):
                     raise ConfigError(f"{where}: '{error.name}' is not installed.") from error
+            except Exception as error:
+                raise ConfigError(f"{where}: the module '{name}' cannot be imported ({error}).") from error
         if not hasattr(found, part):
             known = [n for n in dir(found) if not n.startswith("_")]
             raise ConfigError(

@@ -95,7 +95,10 @@ def _unknown_key(key: str, overrides: list[str]) -> str:
         meant = [d.name for d in conf_dir().iterdir() if (d / f"{value}.yaml").is_file()]
         if meant and "Did you mean" in (hint := nearest(key, meant)):
             return f"There is no key '{key}'.{hint}"
-    config = load([g for g in groups if g.split("=")[0] != key])
+    try:
+        config = load([g for g in groups if g.split("=")[0] != key])
+    except ConfigError:  # one of them is wrong too, or a sweep over choices
+        config = load([])
     done: list[str] = []
     for part in key.split("."):
         if not isinstance(config, DictConfig):

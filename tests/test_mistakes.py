@@ -88,6 +88,26 @@ def test_mistakes_in_overrides(door, tmp_path, override, culprit):
     check(*door(given(override)), culprit, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["-m", "model=tiny,unet", "trainer.max_epoch=3"], "'max_epochs'"), (["~augment"], "'augment'"), (["pictures=-1"], "pictures"),
+        (["scheduler=plateau", "data.val=0"], "plateau"), (["+trainer.overfit_batches=1"], "limit_train_batches"),
+        (["trainer.max_epochs=-1"], "trainer.max_epochs"), (["model._target_=os.path.join"], "os"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_several_parts(door, tmp_path, arguments, culprit):
+    check(
+        *door(
+            [a for a in arguments if a == "-m"]
+            + [o for o in TINY if o.split("=")[0] not in str(arguments)]
+            + [a for a in arguments if a != "-m"]
+        ),
+        culprit,
+        tmp_path,
+    )
+
+
 @pytest.mark.parametrize("target", HOSTILE)
 @pytest.mark.parametrize("slot", ["model", "loss.dice", "optimizer", "data", "augment.flip"])
 def test_hostile_targets(door, tmp_path, slot, target):

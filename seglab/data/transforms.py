@@ -22,9 +22,9 @@ from seglab.types import Spec
 _NOT_HERE = (A.Normalize, A.ToFloat, A.FromFloat, A.pytorch.ToTensorV2, A.pytorch.ToTensor3D)
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """63 bits addressed by (seed, epoch, index), well mixed so that neighbours share nothing."""
-    digest = hashlib.blake2b(f"{seed},{epoch},{index}".encode(), digest_size=8).digest()
+def sample_seed(seed: int, epoch: int, index: int, part: str) -> int:
+    """63 bits addressed by (seed, epoch, index) and a part of the pipeline, well mixed so that neighbours share nothing."""
+    digest = hashlib.blake2b(f"{seed},{epoch},{index},{part}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -56,15 +56,16 @@ class Augment:
     def __call__(self, image: np.ndarray, mask: np.ndarray, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The augmented (image, mask): the same for the same (seed, epoch, index), whoever asks."""
         target = self.crop or image.shape[:2]
-        seed = sample_seed(self.seed, epoch, index)
+        at = (self.seed, epoch, index)  # each part draws from a stream of its own: one stream would tie flips to brightness
         if self.before.transforms:
-            self.before.set_random_seed(seed)
+            self.before.set_random_seed(sample_seed(*at, "move"))
             moved = self.before(image=image, mask=mask)
             image, mask = moved["image"], moved["mask"]
         if image.shape[:2] != target:
-            image, mask = pad_and_crop(image, mask, target, np.random.Generator(np.random.PCG64(seed)), self.spec.ignore_index)
+            rng = np.random.default_rng(sample_seed(*at, "crop"))
+            image, mask = pad_and_crop(image, mask, target, rng, self.spec.ignore_index)
         if self.after.transforms:
-            self.after.set_random_seed(seed)
+            self.after.set_random_seed(sample_seed(*at, "look"))
             image = self.after(image=image)["image"]
         return image, mask
 

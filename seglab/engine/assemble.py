@@ -45,6 +45,7 @@ _OURS = {
     "plugins": "trainer.precision and trainer.strategy", "default_root_dir": "hydra.run.dir",
     "enable_progress_bar": "nothing", "enable_model_summary": "nothing", "enable_checkpointing": "nothing",
     "use_distributed_sampler": "nothing: seglab's own samplers count no image twice", "barebones": "nothing",
+    "overfit_batches": "trainer.limit_train_batches",
 }  # fmt: skip
 
 
@@ -54,6 +55,11 @@ def check_top(config: Config) -> Config:
         if key not in TOP and key not in GROUPS:
             raise ConfigError(f"There is no key '{key}'.{nearest(key, [*TOP, *GROUPS])}")
         check_type(value, TOP.get(key, Mapping), key)
+    for key in (*GROUPS, *TOP):
+        if key not in config:
+            raise ConfigError(f"'{key}' is missing from the configuration; set it (for example augment=none, logger=none).")
+    if config["pictures"] < 0:
+        raise ConfigError(f"pictures is {config['pictures']}; it must be 0 or more.")
     if config["seed"] is None:
         config = {**config, "seed": random.SystemRandom().randrange(2**31)}
     if not 0 <= config["seed"] < 2**32:
@@ -63,12 +69,16 @@ def check_top(config: Config) -> Config:
 
 def source(config: Config) -> Source:
     """The data set that `data` names."""
+    return build(_source_settings(config), Source, "data")
+
+
+def _source_settings(config: Config) -> Config:
     node = {k: v for k, v in config["data"].items() if k not in _LOADER}
     known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *_LOADER]
     for key in node:
         if key not in known and not key.startswith("_"):
             raise ConfigError(f"There is no key '{key}' in 'data'.{nearest(key, known)}")
-    return build(node, Source, "data")
+    return node
 
 
 def datamodule(config: Config, source: Source, pin_memory: bool = False) -> DataModule:
@@ -79,6 +89,16 @@ def datamodule(config: Config, source: Source, pin_memory: bool = False) -> Data
     bases = (A.BasicTransform, A.BaseCompose)
     transforms = {name: build(node, bases, f"augment.{name}") for name, node in nodes.items()}
     return DataModule(source, transforms, config["seed"], pin_memory=pin_memory, **settings)
+
+
+def check_inference(config: Config) -> None:
+    """ConfigError for unknown or wrong settings of `trainer` and the loader where neither is built."""
+    trainer_settings({**config, "callbacks": {}})
+    _source_settings(config)
+    settings = {k: v for k, v in config["data"].items() if k in _LOADER}
+    check_settings(settings, DataModule, "data")
+    if not 0 < settings.get("scale", 1.0) <= 16:
+        raise ConfigError(f"data.scale is {settings['scale']}; it must be above 0 (0.5 = half size).")
 
 
 def network(config: Config, spec: Spec) -> nn.Module:
@@ -140,8 +160,8 @@ def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = Non
                 "interval": "epoch",
                 "frequency": config["trainer"].get("check_val_every_n_epoch") or 1,
             }
-        ours = type(scheduler).__module__.startswith("seglab.")
-        return {"scheduler": scheduler, "interval": interval or ("step" if ours else "epoch")}
+        in_steps = "total_steps" in inspect.signature(type(scheduler)).parameters  # told of steps, so stepped in steps
+        return {"scheduler": scheduler, "interval": interval or ("step" if in_steps else "epoch")}
 
     built = Semantic(
         network(config, spec),

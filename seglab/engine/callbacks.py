@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from seglab.tasks.base import Task
 
@@ -33,7 +33,7 @@ class MetricsCsv(Callback):
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": learning_rate(trainer)}
         row |= {k: v.item() for k, v in pl_module.train_means().items()}
         if self._validated:  # else Lightning still holds the values of an earlier epoch
-            row |= {k: v for k, v in pl_module.scores["val"].items()}
+            row |= {**pl_module.scores["val"], **pl_module.class_scores["val"]}
         if trainer.is_global_zero:
             self.rows.append(row)
             self._write()
@@ -128,6 +128,17 @@ class Stamp(Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         checkpoint["seglab"] = self.content
+
+
+class Last(Checkpoint):
+    """last.ckpt after every epoch; Lightning's own save_last writes only when there is a new best."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path)
 
 
 class Trackers(Callback):

@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 def evaluate(saved: Checkpoint, config: dict[str, Any], split: str, run: Path, overrides: list[str]) -> dict[str, float]:
     """Score `saved` with its `config` (after overrides) on `split`; write results.json and per_image.csv into `run`."""
     run = run.resolve()
-    out, path, record = console(), claim(run), Record(run)
+    out, path, record = console(), claim(run, "output"), Record(run)
     record.content |= {"choices": saved.choices, "overrides": overrides, "seed": config["seed"], "monitor": f"{split}/iou"}
     record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
     with journal(path, out):

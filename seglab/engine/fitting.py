@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from seglab import checkpoint, results
 from seglab.data.source import Source
 from seglab.engine import assemble, pictures, summary, trackers
-from seglab.engine.callbacks import MetricsCsv, Speed, Stamp, Trackers
+from seglab.engine.callbacks import Last, MetricsCsv, Speed, Stamp, Trackers
 from seglab.engine.inference import Predictor
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.progress import Bar
@@ -56,9 +56,11 @@ def fit(config: Config, run: Path, choices: dict[str, str], overrides: list[str]
             record.write("running")
             score = _fit(config, run, choices, record, out)
         except BaseException as error:
-            log.debug("failed", exc_info=True)
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            record.write("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
+            logging.getLogger().error("the run ended early", exc_info=True)  # train.log only; the door prints one sentence
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                record.write("interrupted", "interrupted from outside")
+            else:
+                record.write("failed", str(error) or type(error).__name__)
             raise
         record.write("finished")
         return score
@@ -74,10 +76,9 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
     speed = Speed()
     # What is logged when a training epoch ends is known only after the validation within it.
     watch: Config = {"monitor": monitor, "mode": "max" if higher else "min"}
-    at_end = True if monitor and monitor.startswith("train/") else None
-    keep = ModelCheckpoint(
-        run / "checkpoints", "best", **watch, save_last=True, enable_version_counter=False, save_on_train_epoch_end=at_end
-    )
+    at_end = True if monitor is None or monitor.startswith("train/") else None
+    folder = run / "checkpoints"
+    keep = ModelCheckpoint(folder, "best", **watch, enable_version_counter=False, save_on_train_epoch_end=at_end)
     callbacks: list[Callback] = [
         MetricsCsv(run / "metrics.csv"),
         speed,
@@ -85,18 +86,19 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
         Trackers(),
         Bar(out, monitor or "", higher),
         keep,
+        Last(folder / "last.ckpt"),
     ]
     if config["patience"] is not None and monitor:
         callbacks.append(EarlyStopping(**watch, patience=config["patience"], check_on_train_epoch_end=at_end))
     data = assemble.datamodule(config, source, pin_memory=assemble.where_to_run(config)[1].type == "cuda")
     data.check()
-    settings = assemble.trainer_settings(config)
-    made = [] if settings.get("fast_dev_run") else trackers.loggers(config, run, name)  # last: it reports a run to others
-    trainer = assemble.trainer(settings, run, callbacks, made)
+    trainer = assemble.trainer(assemble.trainer_settings(config), run, callbacks, [])
     record.content["data"] = describe(source)
     where = f"{trainer.strategy.root_device}, {trainer.precision}, seed {config['seed']}"
     summary.header(out, name, where, source, task.network, run)
-    try:
+    # Last, and closed whatever happens: a tracker reports a run to others, and the next job of a sweep opens its own.
+    with trackers.opened([] if config["trainer"].get("fast_dev_run") else trackers.loggers(config, run, name)) as made:
+        trainer.loggers = made
         _train(trainer, task, data, source)
         if Path(keep.best_model_path).is_file():
             checkpoint.restore(task, checkpoint.load(keep.best_model_path))
@@ -108,8 +110,6 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
             drawn = pictures.draw(predictor, data, split, config["pictures"], run / "predictions")
             trackers.log_pictures(made, drawn)
         trackers.log_classes(made, record.content["per_class"])
-    finally:
-        trackers.close(made)
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
     record.write("finished")
     summary.places(
@@ -137,10 +137,13 @@ def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bo
     key = config["monitor"]
     losses = [f"{phase}/{n}" for phase in ("train", "val") for n in task.means("train").names]
     scores = [f"val/{n}" for metric in task.metrics("val").values() for n in getattr(metric, "names", ())]
+    scores += [f"val/iou/{name}" for name in source.spec.classes]
     if key not in losses + scores:
         raise ConfigError(f"monitor={key}: no such value is logged.{nearest(key, losses + scores)}")
-    if key.startswith("val/") and not source.ids("val"):
-        log.warning("no validation images: the last weights are kept as best, and there is no score")
+    if key.startswith("val/") and (not source.ids("val") or config["trainer"].get("limit_val_batches") == 0):
+        if str(config["scheduler"].get("_target_", "")).endswith("ReduceLROnPlateau"):
+            raise ConfigError("scheduler=plateau needs validation images; use scheduler=poly, or monitor=train/loss.")
+        log.warning("no validation: the last weights are kept as best, and there is no score")
         return None, True
     return key, assemble.higher_is_better(config)
 
@@ -153,7 +156,10 @@ def _score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: R
     for split, run_split in splits:
         if not data.source.ids(split) or (split == "test" and not config["test"]):
             continue
+        task.scores.pop(split, None)  # of an earlier epoch
         run_split(task, datamodule=data, verbose=False)
+        if split not in task.scores:  # trainer.limit_val_batches=0
+            continue
         metrics |= task.scores[split]
         per_class[split] = class_table(task, split)
     best = keep.best_model_score  # of train/..., which scoring does not repeat

@@ -28,15 +28,14 @@ class _ToConsole(logging.Handler):
         self.out.print(f"· {record.getMessage()}", style="yellow" if record.levelno >= logging.WARNING else "dim", markup=False)
 
 
-def claim(run: Path) -> Path:
+def claim(run: Path, key: str = "hydra.run.dir") -> Path:
     """The path of a new train.log in the run folder; ConfigError if the folder holds a run already (two never mix)."""
     run.mkdir(parents=True, exist_ok=True)
     path = run / "train.log"
     try:
-        path.open("x").close()
+        path.open("x").close()  # of two runs started in the same second one gets it
     except FileExistsError:
-        if path.stat().st_size or (run / "results.json").exists():
-            raise ConfigError(f"{run} holds a run already; choose another folder with hydra.run.dir=DIR.") from None
+        raise ConfigError(f"{run} holds a run already; choose another folder with {key}=DIR.") from None
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     A file that cannot be read does not stop the others; at the end DataError names what was left out.
     """
     out = console()
+    assemble.check_inference(config)
     files = find_images(source)
     task = assemble.task(config, saved.spec, saved.state)
     checkpoint.restore(task, saved)
@@ -75,7 +77,8 @@ def _write(output: Path, name: str, image: np.ndarray, ids: np.ndarray, spec: Sp
     mask = output / "masks" / f"{name}.png"
     if spec.mode == "multilabel":
         for k, label in enumerate(spec.classes):
-            mask = output / "masks" / name / f"{label}.png"
+            label = re.sub(r"[^A-Za-z0-9_-]+", "_", label)  # a checkpoint's class names are not paths
+            mask = output / "masks" / name / f"{k}_{label}.png"
             _png(mask, (ids[..., k] * 255).astype(np.uint8))
     else:
         _png(mask, ids.astype(np.uint8 if spec.num_classes <= 256 else np.uint16))

@@ -7,7 +7,8 @@ import io
 import logging
 import netrc
 import os
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from seglab.build import build
 from seglab.errors import ConfigError, nearest
 
+MOST = 8  # pictures sent to a tracker
 _FOLDERS = {CSVLogger: "logs", TensorBoardLogger: "tensorboard"}
 
 
@@ -49,7 +51,7 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -
     for key in node:
         if key not in known and key != "_target_":
             raise ConfigError(f"There is no key '{key}' in 'logger'.{nearest(key, ['mode', *known])}")
-    more = {k: node.pop(k) for k in ("entity", "group", "tags") if k in node}
+    more: dict[str, Any] = {k: node.pop(k) for k in ("entity", "group", "tags") if k in node}
     parent = run.parent
     if more.get("group") is None and (parent / "multirun.yaml").exists():
         more["group"] = f"{parent.parent.name}/{parent.name}"
@@ -57,7 +59,9 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str) -
     given = {k: v for k, v in more.items() if v is not None}
     said = io.StringIO()
     with redirect_stderr(said):  # it warns of an argument that Lightning, not the user, gives
-        made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline, settings=settings, **given)
+        # In the node, because WandbLogger hands what it does not know itself on to wandb.init.
+        node = {**node, **given, "settings": settings}
+        made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline)
         made.experiment.config.update(config, allow_val_change=True)
     logging.getLogger("wandb").info(said.getvalue().strip())
     return made
@@ -81,7 +85,7 @@ def log_pictures(made: list[Logger], pictures: list[tuple[str, np.ndarray]]) -> 
         if isinstance(logger, WandbLogger):
             import wandb
 
-            images = [wandb.Image(picture, caption=caption, file_type="jpg") for caption, picture in pictures]
+            images = [wandb.Image(picture, caption=caption, file_type="jpg") for caption, picture in pictures[:MOST]]
             logger.experiment.log({"predictions": images})
 
 
@@ -97,9 +101,15 @@ def log_classes(made: list[Logger], per_class: dict[str, dict[str, dict[str, flo
                 logger.experiment.log({f"{split}/classes": wandb.Table(columns=columns, data=rows)})
 
 
-def close(made: list[Logger]) -> None:
-    """Finish what the loggers still write."""
-    for logger in made:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+@contextmanager
+def opened(made: list[Logger]) -> Iterator[list[Logger]]:
+    """The loggers, closed at the end with the run's true status."""
+    failed = True
+    try:
+        yield made
+        failed = False
+    finally:
+        for logger in made:
+            logger.finalize("failed" if failed else "success")
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=int(failed))

@@ -6,6 +6,7 @@ knows which kinds exist. What it does not do: build data, networks or optimizers
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
+from seglab.errors import ConfigError
 from seglab.tasks.groups import parameter_groups
 from seglab.tasks.watch import FiniteWatch
 from seglab.types import Phase, Spec
@@ -79,6 +81,7 @@ class Task(pl.LightningModule):
         self._means = nn.ModuleDict({f"{phase}_": Means(names) for phase in ("train", "val", "test")})
         self.watch = FiniteWatch()
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation and test, in full precision
+        self.class_scores: dict[str, dict[str, float]] = {}
         mean, std = getattr(network, "mean", None) or spec.mean, getattr(network, "std", None) or spec.std
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
@@ -108,7 +111,7 @@ class Task(pl.LightningModule):
         scale = 255.0 if image.dtype == torch.uint8 else 1.0
         # One multiply and one add per pixel instead of a division by 255, a subtraction and a division.
         values = image.to(torch.float32, memory_format=torch.channels_last)
-        return (values * (1 / (scale * self.std))).sub_(self.mean / self.std)
+        return (values * (1 / (scale * self.std))).sub_(self.mean / self.std).to(self.mean.dtype)  # precision=bf16-true
 
     def forward(self, image: Tensor) -> Any:
         """The network's output for images as they are stored."""
@@ -168,7 +171,10 @@ class Task(pl.LightningModule):
         scores = {f"{phase}/{k}": v for k, v in self.means(phase).compute().items()}
         scores.update(self.metrics(phase).compute())
         self.scores[phase] = {k: float(v) for k, v in scores.items()}
-        self.log_dict({k: v.float() for k, v in scores.items()})
+        found: Any = self.metrics(phase).values()
+        tables = [metric.per_class() for metric in found if hasattr(metric, "per_class")]
+        self.class_scores[phase] = {f"{phase}/iou/{c}": row["iou"] for t in tables for c, row in t.items() if "iou" in row}
+        self.log_dict({**{k: v.float() for k, v in scores.items()}, **self.class_scores[phase]})
 
     def _reset(self, phase: Phase) -> None:
         # At the start, not the end: after a phase its counts per class and image can still be read.
@@ -178,7 +184,10 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: D102
         assert self.make_optimizer is not None, "this task was built for evaluation only"
         optimizer = self.make_optimizer(parameter_groups(self.network, self.encoder_lr, self.decay_norms))
-        schedule = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches)) if self.make_scheduler else None
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError("A learning-rate schedule needs an end; set trainer.max_epochs, or trainer.max_steps.")
+        schedule = self.make_scheduler(optimizer, int(steps)) if self.make_scheduler else None
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"monitor": self.monitor, **schedule}}

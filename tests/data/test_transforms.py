@@ -123,6 +123,20 @@ def test_stock_nearest_zoom_moves_the_mask_half_a_pixel():
     assert disagreement(A.RandomScale(scale_limit=(-0.4, 0.7), p=1), cv2.INTER_NEAREST) > 0.01
 
 
+def test_the_parts_of_the_pipeline_are_independent():
+    # Flips move, brightness looks, the crop is ours: on one stream every flipped image would be a brightened one.
+    parts = {"flip": A.HorizontalFlip(p=0.5), "light": A.RandomBrightnessContrast(contrast_limit=0, p=0.5)}
+    augment = Augment(parts, Spec(("a", "b"), "multiclass"), (8, 8), seed=0)
+    image = np.full((8, 24, 3), 100, np.uint8)
+    mask = np.repeat(np.arange(24, dtype=np.uint8)[None] % 3, 8, 0)  # its direction tells a flip, its phase the crop
+    image[..., 0] = np.arange(24, dtype=np.uint8) * 10
+    seen = set()
+    for index in range(300):
+        out, _ = augment(image, mask, 0, index)
+        seen.add((bool(out[0, 0, 0] > out[0, -1, 0]), bool((out[..., 1] != 100).any())))
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_whole_pipeline_adds_no_label_but_ignore(group):
     augment = Augment(transforms(group), Spec(tuple("abcdefgh")), (50, 70), seed=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import re
@@ -234,3 +235,74 @@ def test_bf16_is_chosen_only_where_the_hardware_has_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert assemble.precision("auto", "cpu") == "32-true"
     assert assemble.precision("16-mixed", "cpu") == "16-mixed"
+
+
+def test_last_is_the_last_epoch_and_best_the_best(train):
+    found = train("trainer.max_epochs=3", "optimizer.lr=0.0", "scheduler=constant")  # nothing improves after the first
+    epochs = {n: checkpoint.load(found["run"] / "checkpoints" / f"{n}.ckpt").epoch for n in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "scored"),
+    [(["trainer.limit_val_batches=0"], {"test"}), (["trainer.limit_test_batches=0"], {"val"}), (["data.test=0"], {"val"})],
+)
+def test_what_is_switched_off_is_left_out_not_fatal(train, overrides, scored):
+    found = train(*overrides)
+    assert {k.split("/")[0] for k in found["metrics"]} == scored
+    assert (found["score"] is None) == ("val" not in scored)
+
+
+def test_a_class_can_be_the_monitor_and_has_a_curve(train):
+    found = train("monitor=val/iou/background", "trainer.max_epochs=2")
+    rows = list(csv.DictReader((found["run"] / "metrics.csv").open()))
+    assert found["score"] == pytest.approx(max(float(r["val/iou/background"]) for r in rows), abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_other_precisions_run(train, precision):
+    assert train(f"trainer.precision={precision}", "trainer.fast_dev_run=true")["status"] == "finished"
+
+
+def test_wandb_gets_the_users_settings_and_is_closed(train, monkeypatch):
+    import wandb
+
+    seen = {}
+    real = wandb.init
+
+    @functools.wraps(real)
+    def init(**settings):
+        seen.update(settings)
+        return real(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    node = ["logger=wandb", "logger.mode=offline", "logger.group=mine", "logger.tags=[a]", "+logger.notes=hello"]
+    train(*node)
+    assert (seen["group"], seen["tags"], seen["notes"], seen["project"]) == ("mine", ["a"], "hello", "seglab")
+    assert wandb.run is None
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel"])
+def test_folders_of_other_modes_go_all_the_way(tmp_path, mode):
+    from seglab.engine import fit
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for i in range(3):
+            for kind in ("images", "masks"):
+                (tmp_path / "set" / split / kind).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(
+                str(tmp_path / "set" / split / "images" / f"{i}.png"), rng.integers(0, 2**16, (40, 30 + i), dtype=np.uint16)
+            )
+            mask = rng.integers(0, 2, (40, 30 + i, 3) if mode == "multilabel" else (40, 30 + i), dtype=np.uint8) * 255
+            cv2.imwrite(str(tmp_path / "set" / split / "masks" / f"{i}.png"), mask)
+    more = ["data.mode=multilabel", "data.classes=[a,b,c]"] if mode == "multilabel" else []
+    small = [o for o in TINY if not o.startswith(("data.size", "data.train", "data.val", "data.test"))]
+    config = plain(load([*small, "data=folder", f"data.root={tmp_path / 'set'}", "data.scale=0.5", "data.crop=[16,16]", *more]))
+    fit(config, tmp_path / "run", {}, [])
+    saved = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert saved.spec.mode == mode
+    scores = evaluate(saved, saved.config, "test", tmp_path / "again", [])
+    assert scores == {k: v for k, v in results.read_results(tmp_path / "run")["metrics"].items() if k.startswith("test/")}
+    written = predict(saved, saved.config, tmp_path / "set" / "test" / "images", tmp_path / "out")
+    assert cv2.imread(str(written[1]), cv2.IMREAD_UNCHANGED).shape == (40, 31)
