@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seglab.data.sampling import EvalBatches, Key, TrainSampler
 from seglab.data.source import Source
-from seglab.data.transforms import Augment, resize_image, resize_mask, scaled
+from seglab.data.transforms import Augment, check_scale, resize_image, resize_mask, scaled
 from seglab.errors import ConfigError, DataError
 
 log = logging.getLogger("seglab")
@@ -79,8 +79,7 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ConfigError(f"data.batch_size is {batch_size}; it must be at least 1.")
-        if not 0 < scale <= 16:
-            raise ConfigError(f"data.scale is {scale}; it must be above 0 (0.5 = half size).")
+        check_scale(scale)
         self.source, self.seed, self.batch_size, self.scale = source, seed, batch_size, scale
         self.num_workers, self.pin_memory = _workers(num_workers), pin_memory
         sizes = [scaled(s, scale) for s in source.sizes("train")]

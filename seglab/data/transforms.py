@@ -137,3 +137,9 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """(H, W) times `scale`, rounded, at least one pixel."""
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def check_scale(scale: float) -> None:
+    """ConfigError unless images can be resized by this factor."""
+    if not 0 < scale <= 16:
+        raise ConfigError(f"data.scale is {scale}; it must be above 0 (0.5 = half size).")

@@ -25,6 +25,7 @@ from seglab import checkpoint
 from seglab.build import build, check_settings, check_type, find
 from seglab.data.module import DataModule
 from seglab.data.source import Source
+from seglab.data.transforms import check_scale
 from seglab.errors import ConfigError, nearest
 from seglab.losses.base import Loss
 from seglab.losses.total import Total
@@ -97,8 +98,7 @@ def check_inference(config: Config) -> None:
     _source_settings(config)
     settings = {k: v for k, v in config["data"].items() if k in _LOADER}
     check_settings(settings, DataModule, "data")
-    if not 0 < settings.get("scale", 1.0) <= 16:
-        raise ConfigError(f"data.scale is {settings['scale']}; it must be above 0 (0.5 = half size).")
+    check_scale(settings.get("scale", 1.0))
 
 
 def network(config: Config, spec: Spec) -> nn.Module:

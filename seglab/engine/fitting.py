@@ -111,7 +111,6 @@ def _fit(config: Config, run: Path, choices: dict[str, str], record: Record, out
             trackers.log_pictures(made, drawn)
         trackers.log_classes(made, record.content["per_class"])
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
-    record.write("finished")
     summary.places(
         out, run, ("results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "train.log", "wandb")
     )
