@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,12 @@ from seglab.engine import running
 from seglab.errors import ConfigError, nearest
 from seglab.losses.base import Loss
 from seglab.losses.total import Total
+from seglab.losses.weights import Counts
 from seglab.tasks.base import Task
 from seglab.tasks.optimization import Optimization
 from seglab.types import Spec
 
 Config = dict[str, Any]
-Counts = Callable[[], tuple[Sequence[int], Sequence[int]]]  # of a class's pixels, and of the pixels of images that hold it
 
 _RECIPE: dict[str, tuple[Any, Any]] = {  # keys of `optimizer` that are not the optimizer's: default and type
     "encoder_lr": (None, float | None), "layer_decay": (None, float | None), "freeze_encoder": (0, int | str),

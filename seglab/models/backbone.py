@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from seglab.errors import ConfigError, nearest
-from seglab.models import weights as pretrained
-from seglab.models.encoders import check_name, per_channel
+from seglab.models.encoders import check_name
 from seglab.models.probe import freeze_unused
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
@@ -134,14 +133,3 @@ def _of_smp(name: str, channels: int, output_stride: int) -> tuple[nn.Module, tu
         ) from error
     freeze_unused(encoder, features[-1:])
     return encoder.train(), tuple(encoder.out_channels)
-
-
-Values = tuple[float, ...] | None
-
-
-def load(encoder: nn.Module, name: str, weights: str | None, channels: int) -> tuple[Values, Values]:
-    """Fill the encoder from "imagenet" or a file; mean and std that the weights expect, None: the data's own count."""
-    if weights is None:
-        return None, None
-    mean, std = pretrained.load(encoder, name, weights, channels)
-    return per_channel(mean, channels), per_channel(std, channels)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seglab.errors import ConfigError
+from seglab.models import weights as pretrained
 from seglab.models.auxiliary import enlarge
-from seglab.models.backbone import backbone, init, load
+from seglab.models.backbone import backbone, init
 from seglab.models.batchnorm import allow_one_value
 from seglab.models.sizes import pad
 from seglab.types import Output, Spec
@@ -40,7 +41,7 @@ class DeepLab(nn.Module):
         self.scales, self.output_stride = tuple(scales), output_stride
         self.aux = tuple(f"x{scale:g}" for scale in scales) if len(scales) > 1 else ()
         allow_one_value(self)
-        self.mean, self.std = load(self.encoder, encoder, weights, spec.channels)
+        self.mean, self.std = pretrained.start(self.encoder, encoder, weights, spec.channels)
 
     def forward(self, image: Tensor) -> Tensor | Output:
         """Logits of exactly the image's height and width."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from seglab.errors import ConfigError
 from seglab.models import weights as pretrained
-from seglab.models.encoders import check_name, per_channel
+from seglab.models.encoders import check_name
 from seglab.models.sizes import pad
 from seglab.types import MaskQueries, Spec
 
@@ -49,11 +49,7 @@ class EoMT(nn.Module):
         if not 1 <= blocks <= len(self.encoder.blocks):
             raise ConfigError(f"model.blocks is {blocks}; {encoder} has {len(self.encoder.blocks)}, so take 1 or more of them.")
         self.blocks, self.masked_attention = blocks, masked_attention
-        self.mean: tuple[float, ...] | None = None
-        self.std: tuple[float, ...] | None = None
-        if weights is not None:
-            mean, std = pretrained.load(self.encoder, encoder, weights, spec.channels)
-            self.mean, self.std = per_channel(mean, spec.channels), per_channel(std, spec.channels)
+        self.mean, self.std = pretrained.start(self.encoder, encoder, weights, spec.channels)
         for block in self.encoder.blocks[-blocks:]:
             attention: Any = block.attn
             if hasattr(attention, "num_prefix_tokens"):  # rotary positions: queries have none, like the class token

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from seglab.models import weights as pretrained
 from seglab.models.auxiliary import enlarge, head
-from seglab.models.backbone import backbone, load
+from seglab.models.backbone import backbone
 from seglab.models.batchnorm import allow_one_value
 from seglab.models.sizes import pad
 from seglab.types import Output, Spec
@@ -29,7 +30,7 @@ class FCN(nn.Module):
         self.aux = ("middle",) if aux else ()
         self.output_stride = output_stride
         allow_one_value(self)
-        self.mean, self.std = load(self.backbone, encoder, weights, spec.channels)
+        self.mean, self.std = pretrained.start(self.backbone, encoder, weights, spec.channels)
 
     @property
     def encoder(self) -> nn.Module:

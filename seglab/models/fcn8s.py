@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from seglab.errors import ConfigError
 from seglab.models import weights as pretrained
 from seglab.models.auxiliary import enlarge
-from seglab.models.backbone import VGG_NAMES, backbone, init, load
+from seglab.models.backbone import VGG_NAMES, backbone, init
 from seglab.models.batchnorm import allow_one_value
 from seglab.models.sizes import pad
 from seglab.types import Spec
@@ -52,7 +52,7 @@ class FCN8s(nn.Module):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
         allow_one_value(self)
-        self.mean, self.std = load(self.encoder, encoder, weights, spec.channels)
+        self.mean, self.std = pretrained.start(self.encoder, encoder, weights, spec.channels)
         if weights is not None and Path(weights).expanduser().is_file():
             self._transplant(Path(weights).expanduser())
 

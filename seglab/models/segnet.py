@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from seglab.models import weights as pretrained
 from seglab.models.batchnorm import allow_one_value
-from seglab.models.encoders import per_channel
 from seglab.types import Spec
 
 # Channels of the convolutions, stage by stage. SegNet's encoder has the 13 of VGG-16, its decoder their mirror image: the
@@ -111,9 +110,7 @@ class SegNet(_Unpooling):
             Decoder(512, MIRROR, kernel=3, bias=True),
             nn.Conv2d(64, spec.out_channels, 3, padding=1),
         )
-        if weights is not None:
-            mean, std = pretrained.load(self.encoder, "vgg16_bn", weights, spec.channels)
-            self.mean, self.std = per_channel(mean, spec.channels), per_channel(std, spec.channels)
+        self.mean, self.std = pretrained.start(self.encoder, "vgg16_bn", weights, spec.channels)
 
 
 class SegNetBasic(_Unpooling):

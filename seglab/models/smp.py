@@ -16,7 +16,7 @@ from seglab.errors import ConfigError, nearest
 from seglab.models import weights as pretrained
 from seglab.models.auxiliary import AuxHeads, check_names
 from seglab.models.batchnorm import allow_one_value
-from seglab.models.encoders import check_name, per_channel
+from seglab.models.encoders import check_name
 from seglab.models.probe import probe
 from seglab.models.sizes import pad
 from seglab.types import Output, Spec
@@ -64,11 +64,7 @@ class SMP(nn.Module):
         self.multiple, widths = probe(self.model, spec.channels, sides, self.smallest, name, aux)
         self.heads = AuxHeads(self.model, widths, spec)
         self.aux = self.heads.names
-        self.mean: tuple[float, ...] | None = None
-        self.std: tuple[float, ...] | None = None
-        if weights is not None:
-            mean, std = pretrained.load(self.encoder, encoder, weights, spec.channels)
-            self.mean, self.std = per_channel(mean, spec.channels), per_channel(std, spec.channels)
+        self.mean, self.std = pretrained.start(self.encoder, encoder, weights, spec.channels)
 
     @property
     def encoder(self) -> nn.Module:

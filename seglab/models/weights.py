@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from seglab import torchfile
 from seglab.errors import CheckpointError, ConfigError, nearest
-from seglab.models.encoders import Values, check_trap, normalisation
+from seglab.models.encoders import Values, check_trap, normalisation, per_channel
 
 log = logging.getLogger("seglab")
 _ENOUGH = 0.9  # of the encoder's parameters; below it the file belongs to another network
@@ -46,6 +46,14 @@ def load(encoder: nn.Module, name: str, weights: str, channels: int) -> tuple[Va
         raise ConfigError(f"model.weights={weights} is neither a file nor pretrained weights of {name}.{hint}")
     _fill(encoder, source, weights, channels)
     return values
+
+
+def start(encoder: nn.Module, name: str, weights: str | None, channels: int) -> tuple[Values | None, Values | None]:
+    """`load` unless `weights` is None; mean and std per channel for `channels` channels, None: the data's own count."""
+    if weights is None:
+        return None, None
+    mean, std = load(encoder, name, weights, channels)
+    return per_channel(mean, channels), per_channel(std, channels)
 
 
 def _own_normalisation(source: Tensors) -> tuple[Values, Values] | None:

@@ -31,6 +31,7 @@ def parameter_groups(
             own = layer_numbers(network, encoder)
         elif encoder_lr is not None:
             own = dict.fromkeys(map(id, encoder.parameters()), 0)
+    depth = max(own.values(), default=0)
     groups: dict[str, dict[str, Any]] = {}
     for parameter in sorted(network.parameters(), key=lambda p: own.get(id(p), len(own) + 1)):
         if not parameter.requires_grad:
@@ -42,7 +43,7 @@ def parameter_groups(
         if layer is not None and encoder_lr is not None:
             group["lr"] = encoder_lr
         if layer and layer_decay is not None:
-            group["lr_scale"] = layer_decay ** (max(own.values()) + 1 - layer)
+            group["lr_scale"] = layer_decay ** (depth + 1 - layer)
         if no_decay:
             group["weight_decay"] = 0.0
         group["params"].append(parameter)
