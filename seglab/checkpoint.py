@@ -20,7 +20,7 @@ from seglab.errors import CheckpointError, disk
 from seglab.types import Spec
 
 GROUPS = (  # of the configuration, conf/
-    "task", "model", "loss", "data", "augment", "mix", "metrics", "optimizer", "scheduler", "trainer", "logger",
+    "task", "model", "loss", "data", "augment", "mix", "instances", "metrics", "optimizer", "scheduler", "trainer", "logger",
 )  # fmt: skip
 PARTS: dict[str, type] = {  # what a checkpoint of ours cannot do without
     "state_dict": dict, "epoch": int, "global_step": int, "seglab.choices": dict, "seglab.overrides": list, "seglab.spec": dict,

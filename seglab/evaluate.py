@@ -1,8 +1,8 @@
 """Score a checkpoint: `python -m seglab.evaluate ckpt=FILE [split=test] [data.root=DIR] [output=DIR]`.
 
-The configuration is the one inside the checkpoint; data.* and trainer.* may be overridden. The numbers equal the run's
-own test to the last digit on one machine. Writes results.json and per_image.csv into output
-(default: outputs/<date>/<time>).
+The configuration is the one inside the checkpoint; data.* and trainer.* may be overridden, and instances=watershed (or
+components) scores the objects that a map of classes makes. The numbers equal the run's own test to the last digit on one
+machine. Writes results.json and per_image.csv into output (default: outputs/<date>/<time>).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from seglab.config import arguments, override, plain_door
+from seglab.config import arguments, chosen, override, plain_door
 
-KEYS = {"ckpt": str, "split": "test", "output": None}
-MAY_CHANGE = ("data", "trainer")
+KEYS = {"ckpt": str, "split": "test", "output": None, "instances": None}
+MAY_CHANGE = ("data", "trainer", "instances")
 
 
 def run(argv: list[str]) -> None:
@@ -26,7 +26,7 @@ def run(argv: list[str]) -> None:
     split = check_split(own["split"])
     saved = checkpoint.load(own["ckpt"])
     trainer = {**saved.config["trainer"], "fast_dev_run": False, "devices": 1}
-    config = override({**saved.config, "trainer": trainer}, overrides)
+    config = override(chosen({**saved.config, "trainer": trainer}, "instances", own["instances"]), overrides)
     folder = own["output"] or f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S}"
     engine.evaluate(saved, config, split, Path(folder), argv)
 

@@ -1,17 +1,18 @@
-"""Segment images: `python -m seglab.predict ckpt=FILE input=FILE|DIR output=DIR`.
+"""Segment images: `python -m seglab.predict ckpt=FILE input=FILE|DIR output=DIR [instances=watershed]`.
 
-Writes masks/ (class ids as PNG), colors/ and overlays/ at the images' original size. The configuration is the one inside
-the checkpoint; trainer.accelerator, trainer.precision and data.scale may be overridden.
+Writes masks/ (class ids as PNG), colors/ and overlays/ at the images' original size; where objects are told apart, also
+instances/ (their ids as 16-bit PNG), objects/ (painted) and instances.json (COCO's form, with scores). The configuration is
+the one inside the checkpoint; trainer.accelerator, trainer.precision, data.scale and instances may be overridden.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from seglab.config import arguments, override, plain_door
+from seglab.config import arguments, chosen, override, plain_door
 
-KEYS = {"ckpt": str, "input": str, "output": str}
-MAY_CHANGE = ("data", "trainer")
+KEYS = {"ckpt": str, "input": str, "output": str, "instances": None}
+MAY_CHANGE = ("data", "trainer", "instances")
 
 
 def run(argv: list[str]) -> None:
@@ -21,7 +22,7 @@ def run(argv: list[str]) -> None:
     from seglab import checkpoint, engine
 
     saved = checkpoint.load(own["ckpt"])
-    config = override(saved.config, overrides)
+    config = override(chosen(saved.config, "instances", own["instances"]), overrides)
     engine.predict(saved, config, Path(own["input"]), Path(own["output"]))
 
 

@@ -1,11 +1,14 @@
 """The vocabulary every room shares. Shapes: B batch, C channels, K classes, H height, W width.
 
 Sample  what a dataset yields   image (H W C, uint8 or float32 in 0..1), mask (H W, integer ids or ignore_index;
-        multilabel: H W K of 0, 1 or ignore_index), optional instances (H W ids, 0 = none), id, size (H, W)
+        multilabel: H W K of 0, 1 or ignore_index), id, size (H, W); optional instances (H W ids, 0 = none, or H W L where
+        objects overlap: each is whole in one of L layers), with labels and crowd (N) where the ids are 1..N
 Batch   what a task receives    image B C H W (uint8 or float32), mask B H W int64 (multilabel: B K H W),
-        index B int64 (the image's position in its split)
+        index B int64 (the image's position in its split); where objects are asked for: instances B L H W int32 (ids, 0 =
+        none), labels B N int64 (the class of id n+1; -1 = no such object), crowd B N bool
 Output  what a network gives    logits B K H W; or, while it trains, Output with those of its auxiliary heads;
-        or MaskQueries, of a network that names masks instead of pixels. Loss.of and Task.gives say which one is meant.
+        or MaskQueries, of a network that names masks instead of pixels; or Detections (in training the parts of its own
+        loss), of one that finds objects. Loss.of and Task.gives say which one is meant.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class Sample(TypedDict):
     id: str
     size: tuple[int, int]
     instances: NotRequired[np.ndarray]
+    labels: NotRequired[np.ndarray]
+    crowd: NotRequired[np.ndarray]
 
 
 class Output(NamedTuple):
@@ -60,12 +65,42 @@ class MaskQueries(NamedTuple):
     layers: tuple[MaskQueries, ...] = ()
 
 
+class Detections(NamedTuple):
+    """What a detector gives for one image of `size` (H, W): N objects, the most certain first.
+
+    `boxes` N 4 (x1 y1 x2 y2 in pixels), `labels` N class ids, `scores` N, `masks` N h w: probabilities on a grid of any
+    size that spans the box.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    masks: Tensor
+    size: tuple[int, int]
+
+
+class Instances(NamedTuple):
+    """The N objects of one image of `size` (H, W), true or found, on the CPU.
+
+    `rles` N masks in COCO's compressed run-length form (see seglab.rle), `labels` N int64 class ids, `scores` N float64
+    (1 for truth), `boxes` N 4 float64 (x1 y1 x2 y2, the edges of pixels), `crowd` N bool: a region of many, not one object.
+    """
+
+    size: tuple[int, int]
+    rles: list[bytes]
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    crowd: np.ndarray
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a data set is. The dataset owns it; network, loss, metrics and report are told.
 
     In binary mode `classes` is (background, foreground) and the network has one output channel.
-    `mean` and `std` are per channel, for images scaled to 0..1.
+    `mean` and `std` are per channel, for images scaled to 0..1. With `instances` the data tell objects apart, and class 0
+    is the background.
     """
 
     classes: tuple[str, ...]

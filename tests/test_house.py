@@ -19,7 +19,8 @@ ALLOWED = {
     "__init__": set(), "__main__": {"__init__"}, "types": {"errors"}, "errors": set(), "config": {"errors", "config", "build"},
     "results": BASE | {"stats", "viz"}, "build": BASE | {"config"}, "checkpoint": BASE | {"config", "torchfile"},
     "torchfile": {"errors"},
-    **{room: BASE | {room} for room in ROOMS}, "models": BASE | {"models", "torchfile"},
+    "rle": {"types"}, **{room: BASE | {room} for room in ROOMS}, "models": BASE | {"models", "torchfile"},
+    **{room: BASE | {room, "rle"} for room in ("data", "metrics", "tasks", "viz")},
     **{door: BASE | {"engine", "config", "checkpoint", "results", "data", "stats", "viz"} for door in DOORS},
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -32,6 +32,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(k): v for k, v in data.items() if k != "hydra"}
 
 
+def chosen(config: dict[str, Any], group: str, name: str | None) -> dict[str, Any]:
+    """The configuration with one group replaced by a file of conf/ (None: as it is); ConfigError if there is no such file."""
+    return config if name is None else {**config, group: plain(load([f"{group}={name}"]))[group]}
+
+
 def override(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A copy of the plain configuration with dotted keys set; ConfigError if a key leads through a value.
 

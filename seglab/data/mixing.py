@@ -1,4 +1,4 @@
-"""Training images mixed with others of the training split: CutMix, ClassMix, Mosaic.
+"""Training images mixed with others of the training split: CutMix, ClassMix, Mosaic, Copy-Paste.
 
 Mixing is done sample by sample in the loader, so that it is addressed as every other augmentation is: partners, their
 augmentation and the map are drawn from (seed, epoch, index) alone, and do not depend on what else is in the batch.
@@ -12,15 +12,18 @@ from typing import ClassVar
 
 import numpy as np
 
+from seglab.data.objects import Objects, Pair, merged
 from seglab.errors import ConfigError
-
-Pair = tuple[np.ndarray, np.ndarray]  # image H W C and mask H W (multilabel: H W K)
 
 
 class Mix(ABC):
-    """With probability `p`, pixels of a sample are replaced by those of its `partners`: image and mask by one map."""
+    """With probability `p`, pixels of a sample are replaced by those of its `partners`: image, mask and objects by one map.
+
+    A mix that `needs_objects` asks `owners_of` instead of `owners`.
+    """
 
     partners: ClassVar[int] = 1
+    needs_objects: ClassVar[bool] = False
 
     def __init__(self, p: float) -> None:
         if not 0 <= p <= 1:
@@ -33,9 +36,14 @@ class Mix(ABC):
 
     def __call__(self, pairs: Sequence[Pair], ignore: int, rng: np.random.Generator) -> Pair:
         """The sample (`pairs[0]`) with its partners (the others, of the same size) pasted in; its arrays are left alone."""
-        images, masks = zip(*pairs, strict=True)
-        owner = self.owners(masks, ignore, rng)
-        return _pasted(images, owner), _pasted(masks, owner)
+        images, masks = [pair.image for pair in pairs], [pair.mask for pair in pairs]
+        held = [pair.objects for pair in pairs if pair.objects is not None]
+        owner = self.owners_of(held, rng) if self.needs_objects else self.owners(masks, ignore, rng)
+        return Pair(_pasted(images, owner), _pasted(masks, owner), merged(held, owner) if held else None)
+
+    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> np.ndarray:
+        """The same as `owners`, from the objects of the sample and its partners."""
+        raise NotImplementedError
 
     def draw(self, index: int, length: int, rng: np.random.Generator) -> list[int]:
         """Indices of the partners of sample `index`: uniform over the `length` samples without itself, if there are others."""
@@ -106,6 +114,31 @@ class Mosaic(Mix):
         y, x = np.rint(rng.uniform(self.edge, 1 - self.edge, 2) * (height, width)).astype(int)
         quadrants = rng.permutation(4).astype(np.uint8).reshape(2, 2)
         return quadrants.repeat((y, height - y), 0).repeat((x, width - x), 1)
+
+
+class CopyPaste(Mix):
+    """Whole objects of the partner, each with probability `share`, pasted over the sample; what they cover is hidden.
+
+    Ghiasi et al. 2021, arXiv:2012.07177, without blurred borders. The partner is augmented as any sample, so that sizes vary
+    by augment.zoom. Crowds are never pasted. An object that is covered wholly is one no more.
+    """
+
+    needs_objects = True
+
+    def __init__(self, p: float = 0.5, share: float = 0.5) -> None:
+        super().__init__(p)
+        if not 0 < share <= 1:
+            raise ConfigError(f"mix.share is {share}; it must be above 0 and at most 1 (all objects of the other image).")
+        self.share = share
+
+    def owners(self, masks: Sequence[np.ndarray], ignore: int, rng: np.random.Generator) -> np.ndarray:
+        """Not from masks: it pastes objects."""
+        raise NotImplementedError
+
+    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> np.ndarray:  # noqa: D102
+        partner = held[1]
+        chosen = (rng.random(len(partner.labels)) < self.share) & ~partner.crowd
+        return np.concatenate([[False], chosen])[partner.ids].any(2)
 
 
 def _pasted(arrays: Sequence[np.ndarray], owner: np.ndarray) -> np.ndarray:

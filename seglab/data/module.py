@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seglab.data.mixing import Mix, Pair
+from seglab.data.mixing import Mix
+from seglab.data.objects import Pair, objects
 from seglab.data.sampling import EvalBatches, Key, TrainBatches
 from seglab.data.source import Source
-from seglab.data.transforms import Augment, check_scale, resize_image, resize_mask, sample_seed, scaled
+from seglab.data.transforms import Augment, check_scale, resize_image, resize_layers, resize_mask, sample_seed, scaled
 from seglab.errors import ConfigError, DataError
 
 log = logging.getLogger("seglab")
@@ -26,42 +27,55 @@ GRACE = 30  # seconds a loader's worker outlives SIGTERM
 
 
 class Split(Dataset[dict[str, Any]]):
-    """One split, sample by sample. In training the mask is scaled with the image; else it keeps its own size."""
+    """One split, sample by sample. In training the mask is scaled with the image; else it keeps its own size.
 
-    def __init__(self, source: Source, split: str, scale: float, augment: Augment | None, mix: Mix | None = None) -> None:
+    With `instances` samples have their objects too.
+    """
+
+    def __init__(
+        self, source: Source, split: str, scale: float, augment: Augment | None, mix: Mix | None = None,
+        instances: bool = False,
+    ) -> None:  # fmt: skip
         self.source, self.split, self.scale, self.augment, self.mix = source, split, scale, augment, mix
+        self.instances = instances
 
     def __len__(self) -> int:
         return len(self.source.ids(self.split))
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Image H W C, mask h w, index; `key` is (epoch, index)."""
+        """Image H W C, mask h w, index; with objects instances h w L, labels N, crowd N. `key` is (epoch, index)."""
         epoch, index = key
-        image, mask = self._pair(index, epoch, index)
+        pair = self._pair(index, epoch, index)
         if self.mix and self.augment:
             rng = np.random.default_rng(sample_seed(self.augment.seed, epoch, index, "mix"))
             if rng.random() < self.mix.p:
                 others = self.mix.draw(index, len(self), rng)
                 # A partner is augmented at an address of its own: it does not look as it does as a sample of this epoch.
                 partners = [self._pair(other, epoch, int(rng.integers(2**63))) for other in others]
-                image, mask = self.mix([(image, mask), *partners], self.source.spec.ignore_index, rng)
-        return {"image": image, "mask": mask, "index": index}
+                pair = self.mix([pair, *partners], self.source.spec.ignore_index, rng)
+        held = pair.objects if self.instances else None
+        more = {} if held is None else {"instances": held.ids, "labels": held.labels, "crowd": held.crowd}
+        return {"image": pair.image, "mask": pair.mask, "index": index, **more}
 
     def _pair(self, index: int, epoch: int, address: int) -> Pair:
         """The image and mask at `index`, scaled, and augmented as (epoch, address) says."""
         sample = self.source.load(self.split, index)
-        image, mask = sample["image"], sample["mask"]
+        wanted = self.instances or (self.mix is not None and self.mix.needs_objects)
+        image, mask, held = sample["image"], sample["mask"], objects(sample) if wanted else None
         if self.scale != 1:
             size = scaled(image.shape[:2], self.scale)
             image = resize_image(image, size)
-            mask = resize_mask(mask, size) if self.augment else mask
-        return self.augment(image, mask, epoch, address) if self.augment else (image, mask)
+            if self.augment:
+                mask = resize_mask(mask, size)
+                held = None if held is None else held._replace(ids=resize_layers(held.ids, size))
+        pair = Pair(image, mask, held)
+        return self.augment(pair, epoch, address) if self.augment else pair
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Stack H W C arrays and view them as B C H W: channels_last memory, no copy. Masks stay small integers.
 
-    Of no samples (see EvalBatches): tensors with B = 0.
+    Of no samples (see EvalBatches): tensors with B = 0. Objects are filled up to the most layers and ids of a sample.
     """
     if not samples:
         none = torch.zeros((0, 1, 1, 1), dtype=torch.uint8)
@@ -70,7 +84,18 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     mask = torch.from_numpy(np.stack([s["mask"] for s in samples]))
     if mask.ndim == 4:
         mask = mask.permute(0, 3, 1, 2)
-    return {"image": image, "mask": mask, "index": torch.tensor([s["index"] for s in samples])}
+    batch = {"image": image, "mask": mask, "index": torch.tensor([s["index"] for s in samples])}
+    if "instances" in samples[0]:
+        batch["instances"] = _filled([s["instances"].transpose(2, 0, 1) for s in samples], 0)
+        batch["labels"], batch["crowd"] = _filled([s["labels"] for s in samples], -1), _filled([s["crowd"] for s in samples], 0)
+    return batch
+
+
+def _filled(arrays: list[np.ndarray], value: int) -> torch.Tensor:
+    """The arrays stacked, each lengthened along its first axis by `value`."""
+    longest = max(len(a) for a in arrays)
+    edges = [((0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)) for a in arrays]
+    return torch.from_numpy(np.stack([np.pad(a, e, constant_values=value) for a, e in zip(arrays, edges, strict=True)]))
 
 
 def _start_worker(_: int) -> None:
@@ -87,9 +112,9 @@ class DataModule(pl.LightningDataModule):
     """Loaders for train, val and test over one Source.
 
     `batch_size` counts the images over all processes together, `num_workers` (or 'auto') is of each. `crop` is [H, W], None
-    (whole images) or 'auto'; `scale` resizes images before everything else; `mix` pastes training images into each other.
-    Training begins at `start`, (epoch, batches of it that are done). ConfigError for impossible values, DataError for a data
-    set that cannot be batched as asked.
+    (whole images) or 'auto'; `scale` resizes images before everything else; `mix` pastes training images into each other;
+    with `instances` batches have the objects too. Training begins at `start`, (epoch, batches of it that are done).
+    ConfigError for impossible values, DataError for a data set that cannot be batched as asked.
     """
 
     start = (0, 0)
@@ -105,6 +130,7 @@ class DataModule(pl.LightningDataModule):
         crop: list[int] | Literal["auto"] | None = "auto",
         mix: Mix | None = None,
         pin_memory: bool = False,
+        instances: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -114,7 +140,17 @@ class DataModule(pl.LightningDataModule):
         self.num_workers, self.pin_memory = _workers(num_workers), pin_memory
         sizes = [scaled(s, scale) for s in source.sizes("train")]
         self.augment = Augment(transforms, source.spec, _crop(crop, sizes, batch_size) if sizes else None, seed)
-        self.mix = mix
+        self.mix, self.instances = mix, instances
+        if instances and not source.spec.instances:
+            raise ConfigError(
+                f"The data set '{source.name}' does not tell objects apart, so that there are no true ones to compare with; "
+                "set instances=none (predict takes it), or data.foreground=true where masks hold instance ids."
+            )
+        if mix and mix.needs_objects and not source.spec.instances:
+            raise ConfigError(
+                f"mix ({type(mix).__name__}) pastes single objects, and the data set '{source.name}' does not tell them apart; "
+                "use mix=classmix or none."
+            )
         if mix and self.augment.crop is None and len(set(sizes)) > 1:
             raise ConfigError(
                 f"mix ({type(mix).__name__}) needs training images of one size, but they have {len(set(sizes))}; "
@@ -129,7 +165,7 @@ class DataModule(pl.LightningDataModule):
         self.augment.check(sample["image"], sample["mask"])
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
-        split = Split(self.source, "train", self.scale, self.augment, self.mix)
+        split = Split(self.source, "train", self.scale, self.augment, self.mix, self.instances)
         return self._loader(split, TrainBatches(len(split), self.batch_size, self.seed, self.start))
 
     def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
@@ -141,7 +177,11 @@ class DataModule(pl.LightningDataModule):
     def eval_loader(self, split: str) -> DataLoader[Any]:
         """Every image of the split once, masks at their own size."""
         batches = EvalBatches(self.source.sizes(split), self.batch_size)
-        return self._loader(Split(self.source, split, self.scale, None), batches)
+        return self._loader(self.split(split), batches)
+
+    def split(self, name: str) -> Split:
+        """A split for evaluation: nothing is augmented."""
+        return Split(self.source, name, self.scale, None, instances=self.instances)
 
     def _loader(self, split: Split, batches: Sampler[list[Key]]) -> DataLoader[Any]:
         return DataLoader(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import albumentations as A
 import cv2
 import numpy as np
 
+from seglab.data.objects import Pair
 from seglab.errors import ConfigError
 from seglab.types import Spec
 
@@ -29,7 +30,7 @@ def sample_seed(seed: int, epoch: int, index: int, part: str) -> int:
 
 
 class Augment:
-    """Albumentations transforms, then a crop: `augment(image, mask, epoch, index) -> image, mask`.
+    """Albumentations transforms, then a crop: `augment(pair, epoch, index) -> pair`.
 
     Transforms that only change the image run after the crop, on fewer pixels. `crop` is (H, W), or None to give back the
     size that came in. Masks are resampled nearest only; what a transform uncovers becomes ignore_index. ConfigError names
@@ -53,21 +54,27 @@ class Augment:
         self.before = A.Compose([t for n, t in transforms.items() if n not in image_only])
         self.after = A.Compose(list(image_only.values()))
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The augmented (image, mask): the same for the same (seed, epoch, index), whoever asks."""
+    def __call__(self, pair: Pair, epoch: int, index: int) -> Pair:
+        """The augmented pair: the same for the same (seed, epoch, index), whoever asks."""
+        image, mask, held = pair
+        ignore = self.spec.ignore_index
+        layers = [] if held is None else [_spared(held.ids[..., i], ignore) for i in range(held.ids.shape[2])]
         target = self.crop or image.shape[:2]
         at = (self.seed, epoch, index)  # each part draws from a stream of its own: one stream would tie flips to brightness
         if self.before.transforms:
             self.before.set_random_seed(sample_seed(*at, "move"))
-            moved = self.before(image=image, mask=mask)
-            image, mask = moved["image"], moved["mask"]
+            moved = self.before(image=image, mask=mask, masks=layers) if layers else self.before(image=image, mask=mask)
+            image, mask, layers = moved["image"], moved["mask"], list(moved.get("masks", ()))
         if image.shape[:2] != target:
             rng = np.random.default_rng(sample_seed(*at, "crop"))
-            image, mask = pad_and_crop(image, mask, target, rng, self.spec.ignore_index)
+            cut = window(image.shape[:2], target, rng)
+            image, mask, *layers = (cut(array, fill) for array, fill in [(image, 0), *((a, ignore) for a in (mask, *layers))])
         if self.after.transforms:
             self.after.set_random_seed(sample_seed(*at, "look"))
             image = self.after(image=image)["image"]
-        return image, mask
+        if held is not None:
+            held = held._replace(ids=np.stack([_restored(layer, ignore) for layer in layers], -1))
+        return Pair(image, mask, held)
 
     def check(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Try every transform once for sure on a sample; ConfigError names the one that cannot take it."""
@@ -105,20 +112,31 @@ def _parts(transform: A.BasicTransform | A.BaseCompose) -> Iterator[A.BasicTrans
         yield transform
 
 
-def pad_and_crop(
-    image: np.ndarray, mask: np.ndarray, size: tuple[int, int], rng: np.random.Generator, ignore: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random window of `size` (H, W); where the image is smaller it is padded with 0, the mask with `ignore`."""
-    (height, width), (h, w) = image.shape[:2], size
-    missing_h, missing_w = max(h - height, 0), max(w - width, 0)
-    if missing_h or missing_w:
-        top, left = int(rng.integers(missing_h + 1)), int(rng.integers(missing_w + 1))
-        edges = ((top, missing_h - top), (left, missing_w - left))
-        image = np.pad(image, (*edges, (0, 0)))
-        mask = np.pad(mask, (*edges, (0, 0))[: mask.ndim], constant_values=ignore)
-    top = int(rng.integers(image.shape[0] - h + 1))
-    left = int(rng.integers(image.shape[1] - w + 1))
-    return image[top : top + h, left : left + w], mask[top : top + h, left : left + w]
+def _spared(ids: np.ndarray, ignore: int) -> np.ndarray:
+    """Ids H W int32 that leave `ignore` free: it is what a transform writes where it uncovers a mask."""
+    return ids + (ids >= ignore).astype(np.int32) if ignore > 0 else ids
+
+
+def _restored(ids: np.ndarray, ignore: int) -> np.ndarray:
+    """The ids that were spared, 0 where `ignore` was written."""
+    back = np.where(ids == ignore, 0, ids)
+    return (back - (back > ignore) if ignore > 0 else back).astype(np.int32)
+
+
+def window(size: tuple[int, int], goal: tuple[int, int], rng: np.random.Generator) -> Callable[[np.ndarray, int], np.ndarray]:
+    """A random window of `goal` (H, W) for arrays of `size` (H, W ...): where they are smaller they are padded with a value."""
+    missing = [max(g - s, 0) for s, g in zip(size, goal, strict=True)]
+    before = [int(rng.integers(m + 1)) for m in missing] if any(missing) else [0, 0]
+    start = [int(rng.integers(s + m - g + 1)) for s, m, g in zip(size, missing, goal, strict=True)]
+    edges = [(b, m - b) for b, m in zip(before, missing, strict=True)]
+    place = tuple(slice(at, at + g) for at, g in zip(start, goal, strict=True))
+
+    def cut(array: np.ndarray, fill: int) -> np.ndarray:
+        if any(missing):
+            array = np.pad(array, (*edges, (0, 0))[: array.ndim], constant_values=fill)
+        return array[place]
+
+    return cut
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -132,6 +150,11 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Mask H W (or H W K) at (H, W) `size`, nearest pixel centre; no id is ever mixed."""
     return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).reshape(*size, *mask.shape[2:])
+
+
+def resize_layers(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Maps of ids H W L at (H, W) `size`, as masks are resized; one by one, since OpenCV takes four channels at most."""
+    return np.stack([resize_mask(ids[..., i], size) for i in range(ids.shape[2])], -1)
 
 
 def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

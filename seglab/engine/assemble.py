@@ -25,6 +25,7 @@ from seglab.losses.base import Loss
 from seglab.losses.total import Total
 from seglab.losses.weights import Counts
 from seglab.tasks.base import Task
+from seglab.tasks.grouping import Grouping
 from seglab.tasks.optimization import Optimization
 from seglab.types import Spec
 
@@ -34,7 +35,18 @@ _RECIPE: dict[str, tuple[Any, Any]] = {  # keys of `optimizer` that are not the 
     "encoder_lr": (None, float | None), "layer_decay": (None, float | None), "freeze_encoder": (0, int | str),
     "decay_norms": (False, bool),
 }  # fmt: skip
-_GIVEN = ("source", "transforms", "mix", "seed", "pin_memory")  # what DataModule is told from elsewhere than `data`
+_LOSSES = {  # for each kind of output
+    "logits": "loss=dice+ce", "masks": "loss=masks",
+    "instances": "loss=own, whose parts have weights: loss.own.objectness, proposal, classifier, box, mask (2.0 counts double)",
+}  # fmt: skip
+_GIVEN = (
+    "source",
+    "transforms",
+    "mix",
+    "seed",
+    "pin_memory",
+    "instances",
+)  # what DataModule is told from elsewhere than `data`
 _LOADER = [n for n in inspect.signature(DataModule).parameters if n not in _GIVEN]
 
 
@@ -52,15 +64,15 @@ def _source_settings(config: Config) -> Config:
     return node
 
 
-def datamodule(config: Config, source: Source, pin_memory: bool = False) -> DataModule:
-    """The loaders over `source` with the transforms of `augment` and the mixing of `mix`."""
+def datamodule(config: Config, source: Source, instances: bool = False, pin_memory: bool = False) -> DataModule:
+    """The loaders over `source` with the transforms of `augment` and the mixing of `mix`; with `instances`, of objects too."""
     settings = {k: v for k, v in config["data"].items() if k in _LOADER}
     check_settings(settings, DataModule, "data")
     nodes = {k: v for k, v in config["augment"].items() if v is not None}
     bases = (A.BasicTransform, A.BaseCompose)
     transforms = {name: build(node, bases, f"augment.{name}") for name, node in nodes.items()}
     mix = build(config["mix"], Mix, "mix") if config["mix"] else None
-    return DataModule(source, transforms, config["seed"], mix=mix, pin_memory=pin_memory, **settings)
+    return DataModule(source, transforms, config["seed"], mix=mix, pin_memory=pin_memory, instances=instances, **settings)
 
 
 def check_inference(config: Config) -> None:
@@ -90,14 +102,35 @@ def loss(config: Config, spec: Spec, counts: Counts | None = None) -> Total:
     return Total(terms)
 
 
-def metrics(config: Config, spec: Spec, prefix: str) -> MetricCollection:
-    """The metrics of one phase, their names behind `prefix/`."""
+def metrics(config: Config, spec: Spec, prefix: str, instances: bool = False) -> MetricCollection:
+    """The metrics of one phase, their names behind `prefix/`; those of objects only with `instances`."""
+    nodes = {name: node for name, node in config["metrics"].items() if instances or not _of_objects(node, name)}
     built: dict[str, Metric | MetricCollection] = {
-        name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in config["metrics"].items()
+        name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in nodes.items()
     }
     if not built:
         raise ConfigError("'metrics' is empty; use metrics=default.")
     return MetricCollection(built, prefix=f"{prefix}/", compute_groups=False)
+
+
+def _of_objects(node: Any, name: str) -> bool:
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    return getattr(find(target, Metric, f"metrics.{name}"), "needs", None) == "instances"
+
+
+def grouping(config: Config, spec: Spec, kind: type[Task]) -> Grouping | None:
+    """How a map of classes becomes objects, by `instances`; None if it does not. ConfigError where it cannot."""
+    if not config["instances"]:
+        return None
+    made = build(config["instances"], Grouping, "instances")
+    if kind.finds_objects:
+        raise ConfigError("This network finds objects itself; set instances=none.")
+    if spec.mode != "binary" and not spec.instances:
+        raise ConfigError(
+            f"instances={type(made).__name__.lower()} makes objects of all classes but a background, and the classes "
+            f"{', '.join(spec.classes[:4])} ... are not said to have one; set instances=none."
+        )
+    return made
 
 
 def higher_is_better(config: Config) -> bool:
@@ -142,13 +175,17 @@ def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = Non
     """The task, ready to train; with `state` (a checkpoint's tensors) no pretrained weights are looked for."""
     if state is not None and "weights" in config["model"]:
         config = {**config, "model": {**config["model"], "weights": None}}
-    kind = find(config["task"].get("_target_"), Task, "task")
+    kind: type[Task] = find(config["task"].get("_target_"), Task, "task")
     made = network(config, spec)
     terms = loss(config, spec, None if state is not None else counts)
     _check_kinds(kind, made, terms)
-    phases = {phase: metrics(config, spec, phase) for phase in ("val", "test")}
+    groups = grouping(config, spec, kind)
+    told_apart = spec.instances and (kind.finds_objects or groups is not None)
+    phases = {phase: metrics(config, spec, phase, told_apart) for phase in ("val", "test")}
     given = {"network": made, "loss": terms, "metrics": phases, "spec": spec, "optimization": optimization(config)}
-    return build(config["task"], Task, "task", **given)
+    built = build(config["task"], Task, "task", **given)
+    built.grouping = groups
+    return built
 
 
 def _check_kinds(kind: type[Task], network: nn.Module, terms: Total) -> None:
@@ -163,5 +200,5 @@ def _check_kinds(kind: type[Task], network: nn.Module, terms: Total) -> None:
         if term.of != gives:
             raise ConfigError(
                 f"loss '{name}' is computed from {term.of}, and model={type(network).__name__} gives {gives}; "
-                f"use loss={'dice+ce' if gives == 'logits' else gives} (or leave loss out, the model's file chooses it)."
+                f"use {_LOSSES.get(gives, 'one of its own')} (or leave loss out, the model's file chooses it)."
             )

@@ -39,7 +39,7 @@ def evaluate(saved: Checkpoint, config: dict[str, Any], split: str, run: Path, o
 
 def _evaluate_here(saved: Checkpoint, config: dict[str, Any], split: str, run: Path, overrides: list[str]) -> dict[str, float]:
     out, path, record = console(), claim(run, "output"), Record(run)
-    record.content |= {"choices": saved.choices, "overrides": overrides, "seed": config["seed"], "monitor": f"{split}/iou"}
+    record.content |= {"choices": saved.choices, "overrides": overrides, "seed": config["seed"]}
     record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
     with journal(path, out), Interrupts().listening(), record.kept():
         metrics = _evaluate(saved, config, split, record, out)
@@ -65,16 +65,16 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     checkpoint.restore(task, saved)
     speed, bar = Speed(), Bar(out, "", True)
     trainer = running.trainer(running.trainer_settings({**config, "callbacks": {}}), record.run, [speed, bar], [])
-    data = assemble.datamodule({**config, "augment": {}, "mix": {}}, source)
+    data = assemble.datamodule({**config, "augment": {}, "mix": {}}, source, task.separates)
     record.content |= {"data": describe(source), "parameters": summary.count(task.network)}
     name = f"{saved.choices.get('model')} | {saved.choices.get('loss')} | {source.name} {split}"
     summary.header(out, name, summary.where(trainer), source, task.network, record.run)
     trainer.test(task, dataloaders=data.eval_loader(split), verbose=False)
     metrics = {f"{split}/{k.split('/', 1)[1]}": v for k, v in task.scores["test"].items()}
-    per_class = {split: class_table(task, "test")}
+    per_class, monitor = {split: class_table(task, "test")}, f"{split}/{task.headline}"
     if trainer.is_global_zero:
         write_counts(task, "test", source.ids(split), record.run)
-    record.content |= {"metrics": metrics, "per_class": per_class, "score": metrics.get(f"{split}/iou")}
+    record.content |= {"metrics": metrics, "per_class": per_class, "score": metrics.get(monitor), "monitor": monitor}
     summary.scores(out, spec, per_class, metrics)
     return metrics
 

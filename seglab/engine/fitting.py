@@ -84,7 +84,7 @@ def _fit_here(config: Config, run: Path, choices: dict[str, str], overrides: lis
                 raise ConfigError("seed=null: processes that torchrun or srun started would each draw one; give seed=NUMBER.")
             job.config = check_top(config)
             launch.processes(job.config)
-            record.content["seed"] = job.config["seed"]
+            record.content |= {key: job.config[key] for key in ("seed", "monitor")}
             record.write("running")
             _fit(job, record, interrupts)
         return record.content["score"]
@@ -106,7 +106,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         task.network.compile()  # in place: the names of its weights stay, and checkpoints load without it
     monitor, higher = _monitor(config, task, source)
     name = config["name"] or f"{job.choices.get('model')} | {job.choices.get('loss')} | {job.choices.get('data')}"
-    data = assemble.datamodule(config, source, pin_memory=running.where_to_run(config)[1].type == "cuda")
+    data = assemble.datamodule(config, source, task.separates, pin_memory=running.where_to_run(config)[1].type == "cuda")
     data.check()
     if launch.global_rank():  # after everything that must be equal; now dropout differs from process to process
         pl.seed_everything(config["seed"] + launch.global_rank(), verbose=False)

@@ -1,14 +1,16 @@
-"""Class ids for images, in the precision and on the device that training would use."""
+"""Class ids and objects for images, in the precision and on the device that training would use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
 from seglab.tasks.base import Task
+from seglab.types import Instances
 
 
 class Predictor:
@@ -18,11 +20,22 @@ class Predictor:
         self.task, self.device = task.to(device).eval(), device
         self.half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(precision))
 
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
-
     def __call__(self, image: torch.Tensor, size: Sequence[int]) -> np.ndarray:
         """Predict one batch as the task's own validation does."""
-        with torch.inference_mode(), self._autocast():
-            ids = self.task.decode(self.task.at_size(self.task(image.to(self.device)), size)).cpu()
+        with self._answer(image, size) as output:
+            return self._ids(output)
+
+    def objects(self, image: torch.Tensor, size: Sequence[int]) -> tuple[np.ndarray, list[Instances], list[Instances]]:
+        """The same, and for each image all objects found, and those that share its pixels; of a task that separates."""
+        with self._answer(image, size) as output:
+            return (self._ids(output), *self.task.objects(output))
+
+    @contextmanager
+    def _answer(self, image: torch.Tensor, size: Sequence[int]) -> Iterator[Any]:
+        half = torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
+        with torch.inference_mode(), half:
+            yield self.task.at_size(self.task(image.to(self.device)), size)
+
+    def _ids(self, output: Any) -> np.ndarray:
+        ids = self.task.decode(output).cpu()
         return (ids.permute(0, 2, 3, 1) if ids.ndim == 4 else ids).numpy().astype(np.int32)

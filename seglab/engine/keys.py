@@ -6,9 +6,10 @@ import random
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from seglab.build import check_type
+from seglab.build import check_type, find
 from seglab.checkpoint import GROUPS
 from seglab.errors import ConfigError, nearest
+from seglab.tasks.base import Task
 
 Config = dict[str, Any]
 
@@ -21,7 +22,10 @@ KEEP = ("every_steps", "every_minutes")
 
 
 def check_top(config: Config) -> Config:
-    """The configuration with a drawn seed where it is null; ConfigError for an unknown key or a wrong type at the top."""
+    """The configuration with a drawn seed where it is null, and the score that `monitor: auto` means.
+
+    ConfigError for an unknown key or a wrong type at the top.
+    """
     for key, value in config.items():
         if key not in TOP and key not in GROUPS:
             raise ConfigError(f"There is no key '{key}'.{nearest(key, [*TOP, *GROUPS])}")
@@ -29,6 +33,9 @@ def check_top(config: Config) -> Config:
     for key in (*GROUPS, *TOP):
         if key not in config:
             raise ConfigError(f"'{key}' is missing from the configuration; set it (for example augment=none, logger=none).")
+    if config["monitor"] == "auto":
+        kind: type[Task] = find(config["task"].get("_target_"), Task, "task")
+        config = {**config, "monitor": f"val/{kind.headline}"}
     if config["ema"] is not None and not 0 < config["ema"] < 1:
         raise ConfigError(f"ema is {config['ema']}; it must be above 0 and below 1 (0.999), or null for no average.")
     if config["pictures"] < 0:

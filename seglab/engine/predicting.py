@@ -19,6 +19,7 @@ from seglab.engine import assemble, disk, running, summary
 from seglab.engine.inference import Predictor
 from seglab.engine.journal import console
 from seglab.engine.keys import check_top
+from seglab.engine.object_files import ObjectFiles
 from seglab.errors import DataError
 from seglab.types import Spec
 from seglab.viz.colors import colorize
@@ -29,6 +30,8 @@ from seglab.viz.panel import save
 def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Path) -> list[Path]:
     """Write masks/, colors/ and overlays/ for an image or a folder of images; the paths of the masks.
 
+    Where the task separates objects, also what `ObjectFiles` writes.
+
     A file that cannot be read does not stop the others; at the end DataError names what was left out.
     """
     out = console()
@@ -37,6 +40,7 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     task = assemble.task(config, saved.spec, saved.state)
     checkpoint.restore(task, saved)
     predictor = Predictor(task, *running.where_to_run(config))
+    objects = ObjectFiles(output, saved.spec)
     written, failed = [], []
     for name, path in track(files, "predicting", console=out, transient=True, disable=not out.is_terminal):
         try:
@@ -47,11 +51,19 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
         small = resize_image(image, scaled(image.shape[:2], config["data"].get("scale", 1.0)))
         blank = np.zeros(small.shape[:2], np.uint8)
         batch = collate([{"image": small, "mask": blank, "index": 0}])
-        ids = predictor(batch["image"], image.shape[:2])[0]
+        if task.separates:
+            (ids,), (found,), (segments,) = predictor.objects(batch["image"], image.shape[:2])
+        else:
+            ids = predictor(batch["image"], image.shape[:2])[0]
         with disk.told(output):
             written.append(_write(output, name, image, ids, saved.spec))
+            if task.separates:
+                objects.add(name, path.relative_to(source) if source.is_dir() else path.name, image, found, segments)
+    if task.separates:
+        with disk.told(output):
+            objects.close()
     out.print(f"{len(written)} of {len(files)} images", markup=False)
-    summary.places(out, output, ("masks", "colors", "overlays"))
+    summary.places(out, output, ("masks", "colors", "overlays", "instances", "objects", "instances.json"))
     if failed:
         raise DataError(f"{len(failed)} of {len(files)} images were left out; the first: {failed[0]}")
     return written
@@ -80,14 +92,9 @@ def _write(output: Path, name: str, image: np.ndarray, ids: np.ndarray, spec: Sp
         for k, label in enumerate(spec.classes):
             label = re.sub(r"[^A-Za-z0-9_-]+", "_", label)  # a checkpoint's class names are not paths
             mask = output / "masks" / name / f"{k}_{label}.png"
-            _save(mask, (ids[..., k] * 255).astype(np.uint8))
+            save(mask, (ids[..., k] * 255).astype(np.uint8))
     else:
-        _save(mask, ids.astype(np.uint8 if spec.num_classes <= 256 else np.uint16))
+        save(mask, ids.astype(np.uint8 if spec.num_classes <= 256 else np.uint16))
     for folder, picture in (("colors", colorize(ids, spec)), ("overlays", overlay(to_rgb(image), ids, spec))):
-        _save(output / folder / f"{name}.png", picture)
+        save(output / folder / f"{name}.png", picture)
     return mask
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, array)

@@ -58,8 +58,9 @@ def whole(config: Config, run: Path, overrides: list[str]) -> tuple[Config, list
         before, after = (plain(load([*saved.overrides, *more])) if given else {} for more in ([], given))
         config = override(saved.config, {key: new for key, (_, new) in differences(before, after).items()})
         overrides = [*saved.overrides, *given]
-    seed = saved.config["seed"] if config["seed"] is None else config["seed"]
-    return {**config, "seed": seed, "resume": "auto"}, overrides
+    drawn = {"seed": None, "monitor": "auto"}  # what the run found out for itself when it began
+    kept = {key: saved.config[key] for key, asked in drawn.items() if config[key] == asked}
+    return {**config, **kept, "resume": "auto"}, overrides
 
 
 def check_same_settings(saved: Checkpoint, config: Config) -> None:

@@ -53,25 +53,39 @@ def shown(path: Path) -> str:
 
 
 def scores(out: Console, spec: Spec, per_class: dict[str, dict[str, dict[str, float]]], metrics: dict[str, float]) -> None:
-    """One row a class and one for the headline, for test, or for val where there is no test."""
+    """One row a class and one for the headline, for test, or for val where there is no test; a second table of objects."""
     split = "test" if "test" in per_class else "val"
     if split not in per_class:
         return
-    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    rows = per_class[split]
+    pixels = sum(row["support"] for row in rows.values()) or 1
+    shares = {name: f"{100 * row['support'] / pixels:.1f} %" for name, row in rows.items()}
+    numbers = {key: metrics.get(f"{split}/{key}") for key in ("iou", "dice", "precision", "recall")}
     headline = "foreground" if spec.mode == "binary" else "mean"
-    columns = ("iou", "dice", "precision", "recall")
-    table.add_column(f"{split}", footer=headline)
-    table.add_column("pixels", justify="right", footer=f"accuracy {_number(metrics.get(f'{split}/accuracy'))}")
-    for key in columns:
-        table.add_column(key, justify="right", footer=_number(metrics.get(f"{split}/{key}")))
-    names = list(per_class[split])
-    pixels = sum(per_class[split][n]["support"] for n in names) or 1
-    for name in names[:MAX_ROWS]:
-        row = per_class[split][name]
-        table.add_row(Text(visible(name)), f"{100 * row['support'] / pixels:.1f} %", *(_number(row[k]) for k in columns))
-    if len(names) > MAX_ROWS:
-        table.add_row(f"... {len(names) - MAX_ROWS} more in results.json")
-    out.print(table)
+    accuracy = f"accuracy {_number(metrics.get(f'{split}/accuracy'))}"
+    out.print(_table((split, headline), ("pixels", accuracy), shares, rows, numbers))
+    things = {name: row for name, row in rows.items() if "objects" in row}
+    if things:
+        counts = {name: str(row["objects"]) for name, row in things.items()}
+        numbers = {key: metrics.get(f"{split}/{key}") for key in ("ap", "ap50", "f1_50", "aji", "pq")}
+        out.print(_table((split, "mean"), ("objects", ""), counts, things, numbers))
+
+
+def _table(
+    first: tuple[str, str], second: tuple[str, str], shown: dict[str, str], rows: dict[str, dict[str, float]],
+    numbers: dict[str, float | None],
+) -> Table:  # fmt: skip
+    """A row a class: its name, what is `shown`, its numbers; headers and footers are those of the columns."""
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    table.add_column(first[0], footer=first[1])
+    table.add_column(second[0], justify="right", footer=second[1])
+    for key, value in numbers.items():
+        table.add_column(key, justify="right", footer=_number(value))
+    for name in list(rows)[:MAX_ROWS]:
+        table.add_row(Text(visible(name)), shown[name], *(_number(rows[name].get(key)) for key in numbers))
+    if len(rows) > MAX_ROWS:
+        table.add_row(f"... {len(rows) - MAX_ROWS} more in results.json")
+    return table
 
 
 def places(out: Console, run: Path, names: Iterable[str]) -> None:
@@ -91,6 +105,9 @@ _PLACES = {
     "train.log": "everything the libraries said",
     "wandb": "upload with: wandb sync",
     "masks": "class ids as PNG",
+    "instances": "ids of objects as 16-bit PNG",
+    "objects": "image and objects together",
+    "instances.json": "all objects found, in COCO's form",
     "colors": "classes in colour",
     "overlays": "image and classes together",
 }

@@ -105,9 +105,9 @@ def log_classes(made: list[Logger], per_class: dict[str, dict[str, dict[str, flo
             import wandb
 
             for split, classes in per_class.items():
-                columns: list[str | int] = ["class", *next(iter(classes.values()), {})]
-                rows = [[name, *numbers.values()] for name, numbers in classes.items()]
-                logger.experiment.log({f"{split}/classes": wandb.Table(columns=columns, data=rows)})
+                keys = list(dict.fromkeys(key for numbers in classes.values() for key in numbers))  # a background has no AP
+                rows = [[name, *map(numbers.get, keys)] for name, numbers in classes.items()]
+                logger.experiment.log({f"{split}/classes": wandb.Table(columns=["class", *keys], data=rows)})
 
 
 @contextmanager

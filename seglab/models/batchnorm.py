@@ -1,4 +1,4 @@
-"""Batch norm that also trains on a single value per channel."""
+"""Batch norm that also trains on a single value per channel, or not at all."""
 
 from __future__ import annotations
 
@@ -35,3 +35,23 @@ def allow_one_value(module: nn.Module) -> None:
     for part in module.modules():
         # The class is exchanged, not the module: parameters, hooks and references to it stay what they are.
         part.__class__ = _INSTEAD.get(type(part), type(part))
+
+
+class FrozenNorm(nn.BatchNorm2d):
+    """Batch norm by its running statistics, in training too."""
+
+    def train(self, mode: bool = True) -> FrozenNorm:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+
+class FrozenNormAct(FrozenNorm, BatchNormAct2d):
+    """The same for timm's batch norm with its activation."""
+
+
+def freeze(module: nn.Module) -> None:
+    """Every batch norm inside `module` keeps its statistics, scale and shift for good."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.__class__ = FrozenNormAct if isinstance(part, BatchNormAct2d) else FrozenNorm
+            part.train(False).requires_grad_(False)

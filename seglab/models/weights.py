@@ -40,11 +40,11 @@ def load(encoder: nn.Module, name: str, weights: str, channels: int) -> tuple[Va
         source, values = download(name, weights)
     elif path.suffix or path.exists() or "/" in weights:
         source = read(path)
-        values = _own_normalisation(source) or normalisation(name)
+        values = own_normalisation(source) or normalisation(name)
     else:
         hint = nearest(weights, kinds)
         raise ConfigError(f"model.weights={weights} is neither a file nor pretrained weights of {name}.{hint}")
-    _fill(encoder, source, weights, channels)
+    fill(encoder, source, weights, channels)
     return values
 
 
@@ -56,8 +56,8 @@ def start(encoder: nn.Module, name: str, weights: str | None, channels: int) -> 
     return per_channel(mean, channels), per_channel(std, channels)
 
 
-def _own_normalisation(source: Tensors) -> tuple[Values, Values] | None:
-    # A checkpoint of ours brings the numbers it was trained with.
+def own_normalisation(source: Tensors) -> tuple[Values, Values] | None:
+    """Mean and std that a checkpoint of ours was trained with; None in other files."""
     mean, std = source.get("state_dict.mean"), source.get("state_dict.std")
     return (tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())) if mean is not None and std is not None else None
 
@@ -120,7 +120,8 @@ def adapt(weight: Tensor, channels: int) -> Tensor:
     return weight[:, torch.arange(channels) % known] * (known / channels)
 
 
-def _fill(encoder: nn.Module, source: Tensors, weights: str, channels: int) -> None:
+def fill(encoder: nn.Module, source: Tensors, weights: str, channels: int) -> None:
+    """Copy what fits of a file's tensors; CheckpointError where that is too little. What did not fit is told."""
     target = encoder.state_dict()
     prefix, fitting = match(source, target, channels)
     parameters = dict(encoder.named_parameters())

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from seglab.errors import ConfigError
+from seglab.tasks.grouping import Grouping
 from seglab.tasks.optimization import Optimization
+from seglab.tasks.truth import truth
 from seglab.tasks.watch import FiniteWatch
-from seglab.types import Phase, Spec
+from seglab.types import Instances, Phase, Spec
 
 Batch = dict[str, Tensor]
 
@@ -52,10 +54,15 @@ class Task(pl.LightningModule):
     """Owns the network (B C H W in, its own outputs out), the loss and the metrics.
 
     `mean` and `std` are per channel for images in 0..1; without `optimization` the task can only be evaluated.
-    Subclasses say what kind of output they take (`gives`), and write `compute_loss` and `decode`.
+    Subclasses say what kind of output they take (`gives`) and by which score they are chosen (`headline`), whether they
+    are objects by themselves (`finds_objects`), and write
+    `compute_loss` and `decode`. A `grouping`, set from outside, makes objects of a map of classes.
     """
 
     gives: ClassVar[str] = "logits"
+    headline: ClassVar[str] = "iou"
+    finds_objects: ClassVar[bool] = False
+    grouping: Grouping | None = None
     mean: Tensor
     std: Tensor
 
@@ -73,7 +80,7 @@ class Task(pl.LightningModule):
         self._metrics = nn.ModuleDict(cast(dict[str, nn.Module], dict(metrics)))
         # A ModuleDict refuses the key "train", which is a method of every Module.
         phases: tuple[Phase, ...] = ("train", "val", "test")
-        self._means = nn.ModuleDict({f"{p}_": Means(("loss", *(f"loss/{n}" for n in self.parts(p)))) for p in phases})
+        self._means = nn.ModuleDict({f"{p}_": Means(self.losses(p)) for p in phases})
         self.watch = FiniteWatch()
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation and test, in full precision
         self.class_scores: dict[str, dict[str, float]] = {}
@@ -81,9 +88,14 @@ class Task(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def parts(self, phase: Phase) -> tuple[str, ...]:
-        """The names of what `compute_loss` returns beside the loss."""
-        return tuple(getattr(self.loss, "weights", ()))
+    def losses(self, phase: Phase) -> tuple[str, ...]:
+        """The names of the loss and of what `compute_loss` returns beside it; none in a phase without a loss."""
+        return ("loss", *(f"loss/{name}" for name in getattr(self.loss, "weights", ())))
+
+    @property
+    def separates(self) -> bool:
+        """Whether objects are told apart, so that `objects` may be asked for."""
+        return self.finds_objects or self.grouping is not None
 
     def metrics(self, phase: Phase) -> MetricCollection:
         """The metrics of val or test; after the phase they still hold its counts."""
@@ -95,7 +107,7 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def compute_loss(self, output: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise and its unweighted parts, named as `parts` says."""
+        """The scalar to minimise and its unweighted parts, named as `losses` says."""
 
     @abstractmethod
     def decode(self, output: Any) -> Any:
@@ -104,6 +116,21 @@ class Task(pl.LightningModule):
     def at_size(self, output: Any, size: Sequence[int]) -> Any:
         """The output at the mask's (H, W) `size`; as it is, unless a kind of task knows better."""
         return output
+
+    def confidence(self, output: Any) -> Tensor:
+        """How probable the decoded class is at each pixel, B H W; NotImplementedError where outputs do not say."""
+        raise NotImplementedError
+
+    def objects(self, output: Any) -> tuple[list[Instances], list[Instances]]:
+        """The objects found in each image: all of them, which may overlap, and those that share its pixels among them."""
+        assert self.grouping is not None, "objects are asked for only where they are told apart"
+        ids, sure = self.decode(output).cpu().numpy(), self.confidence(output).float().cpu().numpy()
+        found = [self.grouping(*one, self.spec) for one in zip(ids, sure, strict=True)]
+        return found, found
+
+    def answer(self, batch: Batch, phase: Phase) -> Any:
+        """The network's output for a batch, brought to the mask's size."""
+        return self.at_size(self(batch["image"]), batch["mask"].shape[-2:])
 
     def normalize(self, image: Tensor) -> Tensor:
         """uint8 or 0..1 float B C H W -> normalised float32 in channels_last memory, on the image's device."""
@@ -121,14 +148,24 @@ class Task(pl.LightningModule):
         mask = batch["mask"]
         if phase != "train" and not len(mask):  # another process has a batch more
             return torch.zeros((), device=self.device)
-        output = self.at_size(self(batch["image"]), mask.shape[-2:])
-        loss, parts = self.compute_loss(output, batch)
-        self.means(phase).update(torch.stack([loss.detach(), *(parts[n] for n in self.parts(phase))]), len(batch["image"]))
+        output, losses = self.answer(batch, phase), self.losses(phase)
+        loss = torch.zeros((), device=self.device)
+        if losses:
+            loss, parts = self.compute_loss(output, batch)
+            values = [loss.detach(), *(parts[name.removeprefix("loss/")] for name in losses[1:])]
+            self.means(phase).update(torch.stack(values), len(batch["image"]))
         if phase == "train":
             self.watch.look(loss, batch["index"], self.global_step)
         else:
-            self.metrics(phase).update(self.decode(output), mask, batch["index"])
+            self.metrics(phase).update(self.decode(output), mask, batch["index"], **self._objects(output, batch))
         return loss
+
+    def _objects(self, output: Any, batch: Batch) -> dict[str, list[Instances]]:
+        """What metrics of objects are told besides; nothing where the batch was not asked for true ones."""
+        if "instances" not in batch:
+            return {}
+        found, segments = self.objects(output)
+        return {"found": found, "segments": segments, "truth": truth(batch)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Masks become int64 on the device: they travel as the small integers they are stored in."""

@@ -37,6 +37,11 @@ class Masks(Task):
         scores = class_scores(output)
         return scores > 0.5 if self.spec.mode == "multilabel" else scores.max(1).indices
 
+    def confidence(self, output: MaskQueries) -> Tensor:
+        """The share of the decoded class in the scores of all, B H W."""
+        scores = class_scores(output)
+        return scores.max(1).values / scores.sum(1).clamp(min=1e-7)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Tell the network, if it wants to know, which part of training is done."""
         progress = getattr(self.network, "progress", None)

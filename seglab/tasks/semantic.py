@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
@@ -36,10 +37,10 @@ class Semantic(Task):
         self.aux = tuple(getattr(network, "aux", ()))
         super().__init__(network, loss, metrics, spec, optimization)
 
-    def parts(self, phase: Phase) -> tuple[str, ...]:
-        """The terms of the loss; in training, the whole loss of each auxiliary head too."""
-        heads = tuple(f"aux/{name}" for name in self.aux) if phase == "train" else ()
-        return (*super().parts(phase), *heads)
+    def losses(self, phase: Phase) -> tuple[str, ...]:
+        """The loss and its terms; in training, the whole loss of each auxiliary head too."""
+        heads = tuple(f"loss/aux/{name}" for name in self.aux) if phase == "train" else ()
+        return (*super().losses(phase), *heads)
 
     def compute_loss(self, output: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum and its parts, over the mask's own pixels."""
@@ -67,3 +68,9 @@ class Semantic(Task):
             return output.max(1).indices  # the same as argmax, and twice as fast on a CPU
         positive = output > 0
         return positive.squeeze(1) if self.spec.mode == "binary" else positive
+
+    def confidence(self, output: Tensor) -> Tensor:
+        """Sigmoid or softmax of the decoded class, B H W."""
+        if self.spec.mode == "binary":
+            return torch.sigmoid(output.float().abs()).squeeze(1)
+        return output.float().softmax(1).max(1).values

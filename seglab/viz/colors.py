@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from seglab.errors import DataError
-from seglab.types import Spec
+from seglab.types import Color, Spec
 
 IGNORE_COLOR = (0, 0, 0)
 UNKNOWN_COLOR = (255, 0, 255)  # an id that is neither a class nor ignore: a picture warns, it does not end a run
 NOTHING_COLOR = (60, 60, 60)  # multilabel: a pixel without any class
+
+# For objects beside each other: far apart in lightness too, so that they differ for most forms of colour blindness (from Paul
+# Tol's schemes, https://sronpersonalpages.nl/~pault/data/colourschemes.pdf, with brighter blues for dark images).
+OBJECT_COLORS: tuple[Color, ...] = (
+    (51, 187, 238), (238, 119, 51), (238, 221, 136), (170, 51, 119), (0, 153, 136), (255, 170, 187), (122, 92, 255),
+    (185, 242, 255), (204, 51, 17),
+)  # fmt: skip
 
 
 def table(spec: Spec) -> np.ndarray:
@@ -51,3 +58,26 @@ def background(spec: Spec) -> int | None:
         return 0
     names = [name.lower() for name in spec.classes]
     return names.index("background") if "background" in names else None
+
+
+def object_colors(spec: Spec) -> np.ndarray:
+    """The colours for objects, P 3 uint8: OBJECT_COLORS, without those that look like a class's where five others are left."""
+    own, classes = np.array(OBJECT_COLORS), np.array(spec.colors[1:] or spec.colors)
+    apart = np.linalg.norm(own[:, None] - classes, axis=2).min(1) > 80
+    return (own[apart] if apart.sum() >= 5 else own).astype(np.uint8)
+
+
+def spread(boxes: np.ndarray, near: float, count: int, given: np.ndarray) -> np.ndarray:
+    """For each box (N 4: x1 y1 x2 y2) a number below `count` that no box within `near` pixels has, as far as they go round.
+
+    `given` N are numbers that are taken already, or -1. In order, and always the same; of those free, the least used.
+    """
+    picked = given.copy()
+    used = np.bincount(picked[picked >= 0], minlength=count)
+    low, high = boxes[:, :2] - near, boxes[:, 2:] + near
+    for i in np.flatnonzero(picked < 0):
+        close = (low[i] < boxes[:, 2:]).all(1) & (high[i] > boxes[:, :2]).all(1) & (picked >= 0)
+        taken = np.bincount(picked[close], minlength=count)
+        picked[i] = np.lexsort((used, taken))[0]
+        used[picked[i]] += 1
+    return picked

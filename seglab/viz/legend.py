@@ -24,9 +24,12 @@ def text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int, 
     draw.text(at, shorten(words, width, size), font=_font(size), fill=color, anchor="lm")
 
 
-def rows(entries: Sequence[Entry], width: int) -> list[list[Placed]]:
-    """Lay entries out within `width` pixels: in one row if they fit, else in aligned columns. Long names get an ellipsis."""
-    room = min(_LONGEST, width - _CHIP - _PAD)
+def rows(entries: Sequence[Entry], width: int, longest: int = _LONGEST) -> list[list[Placed]]:
+    """Lay entries out within `width` pixels: in one row if they fit, else in aligned columns.
+
+    Names longer than `longest` pixels get an ellipsis.
+    """
+    room = min(longest, width - _CHIP - _PAD)
     names = [shorten(name, room, _SIZE) for name, _ in entries]
     steps = [round(_font(_SIZE).getlength(name)) + _CHIP + _PAD + _BETWEEN for name in names]
     if sum(steps) - _BETWEEN <= width:
@@ -51,6 +54,11 @@ def legend(draw: ImageDraw.ImageDraw, placed: list[list[Placed]], x: int, y: int
             if color is None:
                 draw.polygon([(left, top + 5), (left + 5, top), (left + 10, top), (left, top + 10)], fill=STRIPES[1])
             draw.text((left + _CHIP + _PAD, middle), name, font=_font(_SIZE), fill=_INK, anchor="lm")
+
+
+def length(words: str, size: int) -> int:
+    """The width of the words in pixels."""
+    return round(_font(size).getlength(words))
 
 
 def shorten(words: str, width: float, size: int) -> str:

@@ -41,7 +41,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, spec: Spec, alpha: float = 0.5,
     Background stays bare, ignored pixels are striped grey. DataError if image and mask differ in size.
     """
     rgb, code, colors = to_rgb(image), codes(mask, spec), table(spec)
-    _same_size(rgb, code)
+    same_size(rgb, code)
     k, bare = spec.num_classes, background(spec)
     # How much of the colour each row of the table gets.
     weight = np.full(k + 3, alpha, np.float32)
@@ -49,10 +49,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, spec: Spec, alpha: float = 0.5,
     if bare is not None:
         weight[bare] = 0
     strength = weight[code]
-    edge = _edges(code, line)
+    edge = edges(code, line)
     strength[edge & (strength > 0) & (code < k)] = 1
     out = rgb + (colors[code] - rgb.astype(np.float32)) * strength[..., None]
-    return _striped(np.rint(out).astype(np.uint8), code == k)
+    return striped(np.rint(out).astype(np.uint8), code == k)
 
 
 def error_map(pred: np.ndarray, truth: np.ndarray, spec: Spec, image: np.ndarray | None = None) -> np.ndarray:
@@ -66,14 +66,14 @@ def error_map(pred: np.ndarray, truth: np.ndarray, spec: Spec, image: np.ndarray
         grey = np.full(wrong.shape, 60, np.float32)
     else:
         rgb = to_rgb(image)
-        _same_size(rgb, wrong)
+        same_size(rgb, wrong)
         grey = 24 + 0.45 * cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     out = np.repeat(grey[..., None], 3, axis=2)
     colors = np.array([(0, 0, 0), MISSED, EXTRA, WRONG], np.float32)
     # A little of the image stays visible below an error: it tells what was mistaken.
     bad = wrong > 0
     out[bad] = colors[wrong[bad]] * (0.8 + 0.2 * (grey[bad, None] - 24) / 115)
-    return _striped(np.clip(np.rint(out), 0, 255).astype(np.uint8), ignored)
+    return striped(np.clip(np.rint(out), 0, 255).astype(np.uint8), ignored)
 
 
 def error_key(spec: Spec) -> list[tuple[str, tuple[int, int, int]]]:
@@ -104,7 +104,7 @@ def _errors(pred: np.ndarray, truth: np.ndarray, spec: Spec) -> tuple[np.ndarray
     return wrong, ignored
 
 
-def _edges(code: np.ndarray, line: int) -> np.ndarray:
+def edges(code: np.ndarray, line: int) -> np.ndarray:
     """The pixels within `line` pixels of another code, bool H W; the image's border is no edge."""
     size = 2 * line + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_CROSS if line == 1 else cv2.MORPH_ELLIPSE, (size, size))
@@ -112,7 +112,7 @@ def _edges(code: np.ndarray, line: int) -> np.ndarray:
     return cv2.dilate(as_float, kernel) != cv2.erode(as_float, kernel)
 
 
-def _striped(rgb: np.ndarray, where: np.ndarray) -> np.ndarray:
+def striped(rgb: np.ndarray, where: np.ndarray) -> np.ndarray:
     """The picture with diagonal grey stripes at the pixels `where`; stripes grow with the picture."""
     if where.any():
         rows, cols = np.nonzero(where)
@@ -121,7 +121,8 @@ def _striped(rgb: np.ndarray, where: np.ndarray) -> np.ndarray:
     return rgb
 
 
-def _same_size(rgb: np.ndarray, mask: np.ndarray) -> None:
+def same_size(rgb: np.ndarray, mask: np.ndarray) -> None:
+    """DataError unless the picture and the mask, H W, have one size."""
     if rgb.shape[:2] != mask.shape:
         height, width = rgb.shape[:2]
         raise DataError(f"An image of {height}x{width} does not fit its mask of {mask.shape[0]}x{mask.shape[1]}.")

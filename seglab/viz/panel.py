@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from seglab.errors import DataError
 from seglab.types import Spec
 from seglab.viz.colors import UNKNOWN_COLOR, codes
-from seglab.viz.legend import ROW, Entry, legend, rows, text
+from seglab.viz.legend import ROW, Entry, Placed, legend, rows, text
 from seglab.viz.overlay import error_key, error_map, overlay, to_rgb
 
 TILE = 480  # a larger image is shrunk to this longer side
@@ -30,32 +31,44 @@ def panel(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec, ti
     SMALL are magnified without smoothing. DataError if the sizes differ.
     """
     tiles = _tiles(image, truth, pred, spec)
-    height, width = tiles[0].shape[:2]
-    column = max(width, _COLUMN)  # a narrow image still leaves room for its caption
-    full = 4 * column + 3 * _GAP
-    last = 3 * (column + _GAP)
-    classes = rows(_classes(spec, truth, pred), last - _GAP)
+    width = tiles[0].shape[1]
+    classes = rows(_classes(spec, truth, pred), room(width, 3))
     ignored: list[Entry] = [("ignored", None)] if (np.asarray(truth) == spec.ignore_index).any() else []
-    errors = rows([*error_key(spec), *ignored], column)
+    errors = rows([*error_key(spec), *ignored], room(width, 1))
+    return sheet(dict(zip(("image", "truth", "prediction", "errors"), tiles, strict=True)), title, {0: classes, 3: errors})
 
+
+def room(width: int, tiles: int) -> int:
+    """Pixels from the left edge of a tile of `width` to the right edge of the last of so many, side by side."""
+    # A narrow image still leaves room for its caption.
+    return tiles * (max(width, _COLUMN) + _GAP) - _GAP
+
+
+def sheet(tiles: Mapping[str, np.ndarray], title: str, keys: Mapping[int, list[list[Placed]]]) -> np.ndarray:
+    """Tiles of one size side by side on white, H W 3 uint8: captions above them, legends below them.
+
+    `keys` are the legends, each by the number of the tile under which it begins.
+    """
+    height, width = next(iter(tiles.values())).shape[:2]
+    step, full = room(width, 1) + _GAP, room(width, len(tiles))
     top = _MARGIN + (30 if title else 0) + 20
     foot = top + height + 14
-    bottom = foot + ROW * max(len(classes), len(errors)) + _MARGIN - 6
+    bottom = foot + ROW * max(map(len, keys.values())) + _MARGIN - 6
     canvas = Image.new("RGB", (full + 2 * _MARGIN, bottom), _PAPER)
     draw = ImageDraw.Draw(canvas)
     if title:
         text(draw, (_MARGIN, _MARGIN + 8), title, 16, _INK, full)
-    for i, (name, tile) in enumerate(zip(("image", "truth", "prediction", "errors"), tiles, strict=True)):
-        x = _MARGIN + i * (column + _GAP)
-        text(draw, (x, top - 12), name, 13, _QUIET, column)
+    for i, (name, tile) in enumerate(tiles.items()):
+        x = _MARGIN + i * step
+        text(draw, (x, top - 12), name, 13, _QUIET, step - _GAP)
         canvas.paste(Image.fromarray(tile), (x, top))
-    legend(draw, classes, _MARGIN, foot)
-    legend(draw, errors, _MARGIN + last, foot)
+    for i, key in keys.items():
+        legend(draw, key, _MARGIN + i * step, foot)
     return np.asarray(canvas).copy()
 
 
 def save(path: str | Path, array: np.ndarray) -> None:
-    """Write H W 3 or H W uint8 as PNG or JPEG, by the suffix; the file appears whole or not at all.
+    """Write H W 3 or H W uint8 (H W uint16 as PNG) by the suffix, below new folders if need be; whole or not at all.
 
     DataError for other suffixes.
     """
@@ -63,6 +76,7 @@ def save(path: str | Path, array: np.ndarray) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise DataError(f"{path} cannot be written: a picture's name ends in .png, .jpg or .jpeg.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         picture = Image.fromarray(array)

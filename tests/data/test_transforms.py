@@ -17,7 +17,8 @@ from seglab.build import build
 from seglab.config import conf_dir, load, plain
 from seglab.data.cells import Cells
 from seglab.data.module import DataModule
-from seglab.data.transforms import Augment, pad_and_crop, resize_image, resize_mask
+from seglab.data.objects import Pair
+from seglab.data.transforms import Augment, resize_image, resize_mask, window
 from seglab.errors import ConfigError
 from seglab.types import Spec
 
@@ -82,9 +83,9 @@ def test_no_two_samples_share_parameters_and_stock_albumentations_fails_this():
     parts = {"turn": A.Rotate(limit=180, p=1), "light": A.RandomBrightnessContrast(p=1)}
     ours = Augment(parts, spec, (32, 32), seed=0)
     mask = np.zeros((64, 64), np.uint8)
-    [first] = {tuple(epochs(lambda image, i: ours(image, mask, 0, i)[0], workers)[0]) for workers in (0, 2)}
+    [first] = {tuple(epochs(lambda image, i: ours(Pair(image, mask), 0, i).image, workers)[0]) for workers in (0, 2)}
     assert len(set(first)) == 16
-    other = epochs(lambda image, i: ours(image, mask, 1, i)[0], 0)[0]
+    other = epochs(lambda image, i: ours(Pair(image, mask), 1, i).image, 0)[0]
     assert not set(first) & set(other)
 
     stock = A.Compose([*parts.values(), A.RandomCrop(32, 32)], seed=0)
@@ -103,7 +104,7 @@ def disagreement(transform: A.BasicTransform, mask_interpolation: int | None = N
     for index in range(25):
         mask = cv2.resize(rng.integers(0, 3, (6, 6), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_NEAREST)
         image = (mask[..., None] == np.arange(3)).astype(np.uint8) * 200
-        out, moved = augment(image, mask, 0, index)
+        out, moved, _ = augment(Pair(image, mask), 0, index)
         assert set(np.unique(moved)) <= {0, 1, 2, 255}
         clear = (out.max(-1) > 120) & (moved != 255)  # more than half of one id, so the nearest pixel must have it
         wrong, seen = wrong + (clear & (out.argmax(-1) != moved)).sum(), seen + clear.sum()
@@ -132,7 +133,7 @@ def test_the_parts_of_the_pipeline_are_independent():
     image[..., 0] = np.arange(24, dtype=np.uint8) * 10
     seen = set()
     for index in range(300):
-        out, _ = augment(image, mask, 0, index)
+        out, _, _ = augment(Pair(image, mask), 0, index)
         seen.add((bool(out[0, 0, 0] > out[0, -1, 0]), bool((out[..., 1] != 100).any())))
     assert len(seen) == 4
 
@@ -142,7 +143,7 @@ def test_a_whole_pipeline_adds_no_label_but_ignore(group):
     augment = Augment(transforms(group), Spec(tuple("abcdefgh")), (50, 70), seed=1)
     mask = np.random.default_rng(0).choice(np.array([0, 3, 7], np.int32), (60, 40))
     for index in range(20):
-        image, moved = augment(np.zeros((60, 40, 3), np.uint8), mask, 2, index)
+        image, moved, _ = augment(Pair(np.zeros((60, 40, 3), np.uint8), mask), 2, index)
         assert (image.shape, moved.shape) == ((50, 70, 3), (50, 70))
         assert set(np.unique(moved)) <= {0, 3, 7, 255}
 
@@ -155,7 +156,8 @@ def test_a_whole_pipeline_adds_no_label_but_ignore(group):
 def test_any_size_pads_with_ignore(height, width, h, w, dtype, channels, seed):
     mask = np.arange(height * width).reshape(height, width).astype(dtype) % 11
     image = np.repeat(mask[..., None].astype(np.uint8), channels, 2)
-    out, moved = pad_and_crop(image, mask, (h, w), np.random.default_rng(seed), 255)
+    cut = window((height, width), (h, w), np.random.default_rng(seed))
+    out, moved = cut(image, 0), cut(mask, 255)
     assert out.shape == (h, w, channels)
     assert moved.shape == (h, w)
     assert moved.dtype == dtype
@@ -166,7 +168,7 @@ def test_any_size_pads_with_ignore(height, width, h, w, dtype, channels, seed):
 def test_an_ignore_index_of_the_data_set_fills_what_is_uncovered():
     spec = Spec(tuple("abcdefghijk"), ignore_index=11)
     augment = Augment({"turn": A.Rotate(limit=(45, 45), border_mode=0, p=1)}, spec, None, seed=0)
-    _, mask = augment(np.ones((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8), 0, 0)
+    mask = augment(Pair(np.ones((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)), 0, 0).mask
     assert set(np.unique(mask)) == {0, 11}
 
 
@@ -190,7 +192,7 @@ def test_shipped_groups_take_any_channels_and_floats(group, channels, dtype):
     image = (image * 255).astype(np.uint8) if dtype == np.uint8 else image.astype(dtype)
     augment = Augment(transforms(group), Spec(("a", "b"), "multiclass", channels=channels), None, 0)
     augment.check(image, np.zeros((40, 40), np.uint8))
-    out, _ = augment(image, np.zeros((40, 40), np.uint8), 0, 0)
+    out, _, _ = augment(Pair(image, np.zeros((40, 40), np.uint8)), 0, 0)
     assert (out.dtype, out.shape) == (dtype, image.shape)
 
 
