@@ -23,6 +23,12 @@ TINY = [
     "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=none", "pictures=1",
 ]  # fmt: skip
 
+# Mask R-CNN as small as that: some seconds a run.
+TINY_RCNN = [
+    "model=mask_rcnn", "model.encoder=resnet18", "model.width=16", "model.regions=32", "model.proposals=60",
+    "model.anchors=[8,16,32,64,128]",
+]  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ def test_the_groups_table_lists_what_there_is():
         "data",
         "augment",
         "mix",
+        "instances",
+        "metrics",
         "optimizer",
         "scheduler",
         "trainer",

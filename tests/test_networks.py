@@ -18,7 +18,9 @@ from seglab.engine import evaluate, predict
 ROOT = Path(__file__).parents[1]
 MODELS = sorted(p.stem for p in (conf_dir() / "model").glob("*.yaml"))
 SETTINGS = [*(o for o in TINY if not o.startswith("model=")), "data.size=64", "test=true"]
-LIGHTER = {"fcn8s": ["model.fc_channels=64"], "deeplabv1": ["model.fc_channels=64"]}  # hundreds of megabytes less
+LIGHTER = {  # hundreds of megabytes less
+    "fcn8s": ["model.fc_channels=64"], "deeplabv1": ["model.fc_channels=64"], "mask_rcnn": ["model.encoder=resnet18", "model.width=32"],
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -31,9 +33,11 @@ def test_it_trains_is_scored_again_and_predicts(model, tmp_path):
     fit(config, run, {"model": model, "loss": "own", "data": "cells"}, given)
     found = results.read_results(run)
     assert found["status"] == "finished"
-    assert all(math.isfinite(v) for v in found["metrics"].values())
+    unknown = {k for k, v in found["metrics"].items() if v is None or not math.isfinite(v)}
+    assert {k.split("/")[1] for k in unknown} <= {"ap_medium", "ap_large"}  # of 64x64 there are none
     saved = checkpoint.load(run / "checkpoints" / "best.ckpt")
-    again = evaluate(saved, saved.config, "test", tmp_path / "again", [])
+    evaluate(saved, saved.config, "test", tmp_path / "again", [])
+    again = results.read_results(tmp_path / "again")["metrics"]
     assert again == {k: v for k, v in found["metrics"].items() if k.startswith("test/")}
     image = (cv2.imread(str(next((run / "predictions").glob("*.png"))))[:50, :70]).copy()
     (tmp_path / "images").mkdir()

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, TINY_RCNN
 from rich.console import Console
 from torch import nn
 
@@ -205,3 +205,11 @@ def test_mistakes_are_one_sentence(arguments, says, tmp_path, monkeypatch):
     with pytest.raises(SeglabError, match=says) as caught:
         tune.run(arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_both_doors_take_a_detector(tmp_path, capsys):
+    given = [a for a in ARGUMENTS if not a.startswith("model=")] + TINY_RCNN
+    tune.run(["lr", *given, "steps=10", "max=0.01", f"output={tmp_path / 'lr'}"])
+    assert len((tmp_path / "lr" / "lr.csv").read_text().splitlines()) == 11
+    tune.run(["batch", *given, "data.train=2", f"output={tmp_path / 'batch'}"])
+    assert re.search(r"On this CPU [12] images of 128x128 per step", capsys.readouterr().out)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from seglab.data.coco_reading import shown
+from seglab.rle import runs
 
 _FAR = 10  # image sizes; the library walks along every edge, so a coordinate of 1e12 would fill the memory
 _GROUPS = 7  # characters of 5 bits that the longest number may take
@@ -77,23 +78,16 @@ def _counts(rle: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
 def _unpacked(text: str) -> np.ndarray | None:
     """The counts of a compressed string, or None where it is damaged.
 
-    A character from '0' on is 5 bits, lowest first; bit 6 says that more follow, bit 5 of the last is the sign. From the
-    fourth count on, a number is the difference to the count two before.
+    A character from '0' on is 5 bits; bit 6 says that more follow, so that the last has none.
     """
-    codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
+    data = text.encode("utf-8", "surrogatepass")
+    codes = np.frombuffer(data, np.uint8).astype(np.int64) - 48
     if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         return None
     ends = np.flatnonzero(codes < 32)
-    starts = np.r_[0, ends[:-1] + 1]
-    lengths = ends - starts + 1
-    if lengths.max() > _GROUPS:
+    if np.diff(ends, prepend=-1).max() > _GROUPS:
         return None
-    shifts = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
-    counts = np.add.reduceat((codes & 31) << shifts, starts)
-    counts[codes[ends] & 16 > 0] -= 1 << 5 * lengths[codes[ends] & 16 > 0]
-    counts[1::2] = np.cumsum(counts[1::2])
-    counts[2::2] = np.cumsum(counts[2::2])
-    return counts
+    return runs(data)
 
 
 def _compressed(counts: np.ndarray, size: tuple[int, int]) -> bytes:

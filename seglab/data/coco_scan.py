@@ -12,7 +12,7 @@ import numpy as np
 
 from seglab.data.coco_masks import run_length
 from seglab.data.coco_reading import Annotation, Content, Listed, shown
-from seglab.data.folder_scan import _in_threads, even_sample
+from seglab.data.folder_scan import even_sample, in_threads
 from seglab.data.reading import WRONG_TYPE, Header, read_header
 from seglab.errors import DataError
 from seglab.rle import areas
@@ -53,7 +53,7 @@ def find_images(content: Content, folders: Sequence[str]) -> list[Found]:
     probes = [one.name for one in even_sample(content.images, _PROBES)]
     likely = sorted(folders, key=lambda d: -sum(os.path.isfile(os.path.join(d, name)) for name in probes))
     chunks = _chunks(content.images)
-    done = _in_threads(
+    done = in_threads(
         lambda some: [_find(one, likely, content.file) for one in some], chunks, "Reading headers", len(content.images)
     )
     return [one for some in done for one in some]
@@ -64,7 +64,7 @@ def compact(content: Content, found: Sequence[Found], labels: dict[Any, int]) ->
     empty: list[Any] = []
     work = _chunks(list(zip(content.images, found, strict=True)))
     count = sum(map(len, content.annotations.values()))
-    done = _in_threads(
+    done = in_threads(
         lambda some: [_item(listed, one, content, labels) for listed, one in some], work, f"Reading {count} objects", count // 8
     )
     items: list[Item] = []

@@ -39,13 +39,13 @@ class Seen(NamedTuple):
 def scan(pairs: Sequence[Pair]) -> list[Scan]:
     """Read all headers (in threads, for slow disks); DataError for a damaged file or a mask of another size."""
     chunks = [pairs[i : i + _CHUNK] for i in range(0, len(pairs), _CHUNK)]
-    found = _in_threads(lambda some: [_scan_pair(one) for one in some], chunks, "Reading headers", len(pairs))
+    found = in_threads(lambda some: [_scan_pair(one) for one in some], chunks, "Reading headers", len(pairs))
     return [one for some in found for one in some]
 
 
 def see(paths: Sequence[str], layered: bool) -> list[Seen]:
     """The values of some masks; DataError names a mask that cannot be decoded."""
-    return list(_in_threads(lambda path: _see(path, layered), paths, "Looking at masks", len(paths) * 4))
+    return list(in_threads(lambda path: _see(path, layered), paths, "Looking at masks", len(paths) * 4))
 
 
 def even_sample(items: Sequence[T], count: int) -> list[T]:
@@ -88,7 +88,8 @@ def _distinct(mask: np.ndarray) -> list[int]:
     return [int(v) for v in np.unique(mask)]
 
 
-def _in_threads(work: Callable[[T], object], items: Sequence[T], title: str, count: int) -> Iterator:
+def in_threads(work: Callable[[T], object], items: Sequence[T], title: str, count: int) -> Iterator:
+    """What `work` gives for each item, in order, with progress under `title` where `count` files take a while."""
     pool = ThreadPoolExecutor(_THREADS)
     try:
         done: Iterable = pool.map(work, items)

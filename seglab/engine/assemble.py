@@ -104,7 +104,8 @@ def loss(config: Config, spec: Spec, counts: Counts | None = None) -> Total:
 
 def metrics(config: Config, spec: Spec, prefix: str, instances: bool = False) -> MetricCollection:
     """The metrics of one phase, their names behind `prefix/`; those of objects only with `instances`."""
-    nodes = {name: node for name, node in config["metrics"].items() if instances or not _of_objects(node, name)}
+    given = {name: node for name, node in config["metrics"].items() if node is not None}
+    nodes = {name: node for name, node in given.items() if instances or not _of_objects(node, name)}
     built: dict[str, Metric | MetricCollection] = {
         name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in nodes.items()
     }

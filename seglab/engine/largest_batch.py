@@ -21,7 +21,8 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from seglab.data.module import DataModule, collate
-from seglab.data.transforms import scaled
+from seglab.data.objects import objects
+from seglab.data.transforms import resize_layers, scaled
 from seglab.errors import TrainingError
 from seglab.tasks.base import Batch, Task
 
@@ -171,8 +172,16 @@ def _batch(size: int, shape: tuple[int, int], mask: tuple[int, int], data: DataM
         several = spec.mode == "multilabel"
         ids = rng.integers(0, 2, (*mask, spec.num_classes)) if several else rng.integers(0, spec.num_classes, mask)
         pixels = image if kind == np.uint8 else image.astype(kind) / 255
-        samples.append({"image": pixels, "mask": ids.astype(np.int32), "index": index})
+        samples.append({"image": pixels, "mask": ids.astype(np.int32), "index": index, **_objects(index, mask, data)})
     return collate(samples)
+
+
+def _objects(index: int, size: tuple[int, int], data: DataModule) -> dict[str, np.ndarray]:
+    """The objects of a real image, all of them brought to this size: noise has none."""
+    if not data.instances:
+        return {}
+    held = objects(data.source.load("train", index % len(data.source.ids("train"))))
+    return {"instances": resize_layers(held.ids, size), "labels": held.labels, "crowd": held.crowd}
 
 
 def _repeated(batch: Batch, times: int, pin: bool) -> DataLoader:

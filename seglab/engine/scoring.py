@@ -47,6 +47,6 @@ def class_table(task: Task, phase: Phase) -> Config:
 def write_counts(task: Task, phase: Phase, ids: list[str], run: Path) -> None:
     """per_image.csv of a phase that just ended."""
     found: Any = task.metrics(phase).values()
-    for metric in found:
-        if hasattr(metric, "rows"):
-            results.write_per_image(run / "per_image.csv", ids, metric.rows(), task.spec.classes)
+    counted = next((metric for metric in found if hasattr(metric, "rows")), None)
+    if counted is not None:
+        results.write_per_image(run / "per_image.csv", ids, counted.rows(), task.spec.classes)

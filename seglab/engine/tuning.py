@@ -136,7 +136,7 @@ def _bench(job: Job) -> Iterator[Bench]:
         pl.seed_everything(config["seed"], verbose=False)
         source = assemble.source(config)
         task = assemble.task(config | small, source.spec, None, cache(lambda: class_pixels(source, out)))
-        data = assemble.datamodule(config, source, pin_memory=running.where_to_run(config)[1].type == "cuda")
+        data = assemble.datamodule(config, source, task.separates, pin_memory=running.where_to_run(config)[1].type == "cuda")
         data.check()
         bench = Bench(config | small, out, source, task, data, devices)
         where = summary.where(bench.trainer(job.run, []))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seglab.errors import DataError
-from seglab.rle import areas, overlaps
+from seglab.rle import areas, overlaps, runs
 from seglab.types import Color, Instances, Spec
 from seglab.viz.colors import object_colors, spread
 from seglab.viz.legend import Entry, length, rows, text
@@ -75,27 +75,11 @@ def _ids(rgb: np.ndarray, objects: Instances) -> np.ndarray:
     flat = np.zeros(width * height, np.int32)  # column by column, as the runs are
     size = areas(objects.rles, objects.size)
     for n in np.lexsort((-size, ~objects.crowd)):
-        ends = np.cumsum(_runs(objects.rles[n]))
+        ends = np.cumsum(runs(objects.rles[n]))
         starts, lengths = ends[0:-1:2], np.diff(ends)[::2]
         before = np.cumsum(lengths) - lengths
         flat[np.arange(lengths.sum()) + np.repeat(starts - before, lengths)] = n + 1
     return np.ascontiguousarray(flat.reshape(width, height).T)
-
-
-def _runs(rle: bytes) -> np.ndarray:
-    """The lengths of runs of 0 and 1, in turn, column by column, from COCO's compressed form: five bits a byte, lowest first.
-
-    Read here, because the library only lays out whole masks: for hundreds of objects in a large image that takes seconds.
-    """
-    code = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(code & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = 5 * (np.arange(len(code)) - np.repeat(first, last - first + 1))
-    values = np.add.reduceat((code & 31) << place, first)
-    values -= np.where(code[last] & 16, np.int64(1) << (place[last] + 5), 0)  # two's complement
-    for at in (1, 2):  # from the fourth on, what is written is the difference to the one two places before
-        values[at::2] = np.cumsum(values[at::2])
-    return values
 
 
 def _partners(truth: Instances, found: Instances) -> np.ndarray:

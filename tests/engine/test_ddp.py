@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, TINY_RCNN
 from rank_jobs import evaluate_sizes, shared_buffers
 
 from seglab import checkpoint, results
@@ -83,6 +84,19 @@ def test_the_scores_of_two_processes_are_those_of_one(run, tmp_path, importable,
         found = [results.read_results(tmp_path / n / str(size)) for n in ("one", "two")]
         assert found[0]["metrics"] == found[1]["metrics"]
         assert found[0]["per_class"] == found[1]["per_class"]
+
+
+def test_objects_are_scored_on_two_processes_as_on_one(train, tmp_path, importable, threads_of_a_rank):
+    made = train(*TINY_RCNN, "trainer.max_epochs=6", "optimizer.lr=3e-3", "data.train=16", "task.min_score=0.05", "test=false")
+    ckpt = made["run"] / "checkpoints" / "best.ckpt"
+    two = supervise(evaluate_sizes, {"ckpt": str(ckpt), "folder": str(tmp_path / "two"), "sizes": [1, 4, 7]}, 2)
+    saved = checkpoint.load(ckpt)
+    for size in (1, 4, 7):
+        config = override(saved.config, {"data.test": size, "data.batch_size": 2, "trainer.devices": 1})
+        one = evaluate(saved, config, "test", tmp_path / "one" / str(size), [])
+        assert one["test/ap50"] >= 0
+        assert json.dumps(two[str(size)]) == json.dumps(one), f"{size} images"  # NaN too, where no object is large
+    assert one["test/ap50"] > 0.001  # something was found
 
 
 def test_evaluate_starts_its_processes_itself(run, tmp_path):

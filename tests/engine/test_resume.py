@@ -8,7 +8,7 @@ import signal
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, TINY_RCNN
 
 from seglab import results
 from seglab.config import load, plain
@@ -127,6 +127,7 @@ VARIANTS = {
     "no validation": ["data.val=0", "monitor=train/loss"],
     "no accumulation": ["trainer.accumulate_grad_batches=1"],
     "three at a time": ["trainer.accumulate_grad_batches=3"],
+    "objects, whose proposals are drawn": [*TINY_RCNN, "mix=copypaste", "model.freeze_norms=true"],
 }
 
 

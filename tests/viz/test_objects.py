@@ -17,7 +17,7 @@ from seglab.rle import decode, encode, encode_ids, instances
 from seglab.types import Spec
 from seglab.viz.colors import OBJECT_COLORS, object_colors, spread
 from seglab.viz.legend import length
-from seglab.viz.objects import CROWDED, SIDE, _ids, _runs, object_panel, paint
+from seglab.viz.objects import CROWDED, SIDE, _ids, object_panel, paint
 from seglab.viz.overlay import STRIPES
 
 SPEC = Spec(("background", "cell"), "binary", instances=True)
@@ -37,24 +37,6 @@ def squares(size, *corners, side=20, labels=None, scores=None, crowd=None):
 
 def has(picture, color):
     return bool((picture == np.array(color)).all(2).any())
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 999))
-def test_runs_are_those_of_the_library(height, width, share, seed):
-    mask = np.random.default_rng(seed).random((height, width)) < share
-    (rle,) = encode(mask[None])
-    runs = _runs(rle)
-    read = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
-    assert (read == mask).all()
-
-
-def test_runs_of_a_large_mask():
-    mask = np.zeros((3000, 2500), bool)
-    mask[2990:, 2400:] = mask[5, 7] = True
-    runs = _runs(encode(mask[None])[0])
-    read = np.repeat(np.arange(len(runs)) % 2, runs).reshape(2500, 3000).T
-    assert (read == mask).all()
 
 
 def test_small_objects_lie_on_large_ones_and_crowds_below():
