@@ -433,7 +433,7 @@ def test_two_ranks_equal_one(shares, first):
 REPLICA = """
 import os, sys, numpy as np, torch, torch.distributed as dist
 sys.path[:0] = [os.environ["TESTS"]]
-from test_instances import InstanceScores, add, cases, measure, spec_of, tables_of
+from test_object_scores import InstanceScores, add, cases, measure, spec_of, tables_of
 rank = int(os.environ["RANK"])
 images = cases(7, 5)
 alone = tables_of(measure(spec_of(3), images))

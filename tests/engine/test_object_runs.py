@@ -13,7 +13,7 @@ from faster_coco_eval import mask as api
 from PIL import Image
 
 from seglab import checkpoint, results
-from seglab.config import chosen, load, plain
+from seglab.config import chosen, load, override, plain
 from seglab.engine import evaluate, fit, predict
 from seglab.errors import ConfigError
 
@@ -55,6 +55,7 @@ def semantic(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["detector", "semantic"])
 def test_the_run_has_scores_of_objects_and_of_classes(which, request):
     run = request.getfixturevalue(which)
@@ -80,6 +81,7 @@ def test_the_run_has_scores_of_objects_and_of_classes(which, request):
     assert counts[..., [0, 2]].sum() == len(ids) * 48 * 48  # true positives and misses are all pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["detector", "semantic"])
 def test_evaluate_repeats_the_test(which, request, tmp_path):
     run = request.getfixturevalue(which)
@@ -92,11 +94,13 @@ def test_evaluate_repeats_the_test(which, request, tmp_path):
     assert results.read_results(tmp_path / "again")["score"] == again["test/ap" if which == "detector" else "test/iou"]
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_detectors_loss_are_logged(detector):
     header = (detector / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {f"train/loss/{p}" for p in ("own", "objectness", "proposal", "classifier", "box", "mask")} <= set(header)
 
 
+@pytest.mark.slow
 def test_predict_writes_ids_pictures_and_cocos_json(detector, tmp_path):
     saved = checkpoint.load(detector / "checkpoints" / "best.ckpt")
     rng = np.random.default_rng(0)
@@ -125,11 +129,14 @@ def test_predict_writes_ids_pictures_and_cocos_json(detector, tmp_path):
         assert (tmp_path / "out" / "objects" / f"{name}.png").is_file()
 
 
+@pytest.mark.slow
 def test_instances_can_be_chosen_at_evaluation_and_prediction(semantic, tmp_path):
     saved = checkpoint.load(semantic / "checkpoints" / "best.ckpt")
     score = {}
     for name in ("components", "watershed", "none"):
         config = chosen(saved.config, "instances", name)
+        if name == "watershed":  # so fine that it cuts wherever an outline is rough
+            config = override(config, {"instances.smooth": 0.0, "instances.depth": 0.01})
         score[name] = evaluate(saved, config, "test", tmp_path / name, [])
     assert score["components"]["test/aji"] != score["watershed"]["test/aji"]
     assert "test/ap" not in score["none"]
