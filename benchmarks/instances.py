@@ -2,7 +2,7 @@
 
     python benchmarks/instances.py --root DIR_OF_NUCLEI --weights FILE --runs FOLDER [--write docs/instances.md]
 
-Trains experiment=nuclei_mask_rcnn_cpu and experiment=nuclei_cpu (twelve and four minutes on two cores) into FOLDER, or takes
+Trains experiment=nuclei_mask_rcnn_cpu and experiment=nuclei_cpu (thirteen and five minutes on two cores) into FOLDER, or takes
 the runs that are there, and scores the U-Net's best checkpoint by instances=components and instances=watershed.
 """
 
