@@ -1,8 +1,5 @@
 """The scores of objects against pycocotools, against loops over pixels, and against their own laws."""
 
-import contextlib
-import io
-import itertools
 import json
 import os
 import pickle
@@ -13,211 +10,26 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from object_scenes import (
+    IGNORE,
+    add,
+    cases,
+    measure,
+    quick,
+    rectangles,
+    scene,
+    some,
+    spec_of,
+    tables_of,
+    values_of,
+)
 
 from seglab import rle
 from seglab.metrics import objects
 from seglab.metrics.instances import InstanceScores, _line, _scene
-from seglab.metrics.panoptic import Panoptic
-from seglab.types import Instances, Spec
-
-IGNORE = 255
-quick = settings(max_examples=30, deadline=None)
-
-
-def spec_of(k, instances=True, mode="multiclass"):
-    return Spec(classes=tuple(f"c{i}" for i in range(k)), mode=mode, ignore_index=IGNORE, instances=instances)
-
-
-def some(masks, labels, scores=None, crowd=None, size=None, at=None):
-    masks = np.asarray(masks, bool).reshape(-1, *(size or np.shape(masks)[-2:]))
-    return rle.instances(rle.encode(masks), masks.shape[1:], labels, scores, crowd, at)
-
-
-def rectangles(rng, count, size, largest):
-    masks = np.zeros((count, *size), bool)
-    for one in masks:
-        h, w = rng.integers(1, np.minimum(size, largest) + 1)
-        y, x = rng.integers(0, size[0] - h + 1), rng.integers(0, size[1] - w + 1)
-        one[y : y + h, x : x + w] = True
-    return masks
-
-
-def shifted(rng, masks, far):
-    moved = [np.roll(m, rng.integers(-far, far + 1, 2), (0, 1)) for m in masks]
-    return np.stack(moved) if moved else masks
-
-
-def apart(masks):
-    """The masks without the pixels of earlier ones; those with none left are left out, and which are kept."""
-    taken = np.cumsum(masks, 0) - masks > 0
-    masks = masks & ~taken
-    kept = masks.any((1, 2))
-    return masks[kept], kept
-
-
-def scene(rng, k, size, most, largest, crowds=True, void=True, overlap=True, ties=False, many=0):
-    """found, truth and target of one image: objects anywhere, and what was found near some of them or nowhere."""
-    true = rectangles(rng, rng.integers(0, most + 1), size, largest)
-    labels = rng.integers(1, k, len(true))
-    near = rng.random(len(true)) < 0.8
-    lost = rectangles(rng, many or rng.integers(0, most // 2 + 1), size, largest)
-    found = np.concatenate([shifted(rng, true[near], max(1, largest // 8)), lost])
-    classes = np.concatenate([labels[near], rng.integers(1, k, len(lost))])
-    wrong = rng.random(len(found)) < 0.1
-    classes[wrong] = rng.integers(1, k, wrong.sum())
-    if not overlap:
-        true, kept = apart(true)
-        labels = labels[kept]
-        found, kept = apart(found)
-        classes = classes[kept]
-    scores = rng.random(len(found)) if not ties else rng.integers(0, 3, len(found)) / 2
-    crowd = rng.random(len(true)) < (0.2 if crowds else 0)
-    target = np.zeros(size, np.int64)
-    if void and rng.random() < 0.6:
-        target[rectangles(rng, 1, size, max(size))[0]] = IGNORE
-    return some(found, classes, scores, size=size), some(true, labels, crowd=crowd, size=size), target
-
-
-def measure(spec, images, segments=None, detections=100):
-    metric = InstanceScores(spec, detections)
-    add(metric, images, range(len(images)), segments)
-    return metric
-
-
-def add(metric, images, places, segments=None):
-    for i in places:
-        found, truth, target = images[i]
-        parts = None if segments is None else [segments[i]]
-        target = torch.from_numpy(target)[None]
-        metric.update(torch.zeros_like(target), target, torch.tensor([i]), [found], [truth], parts)
-
-
-def values_of(metric):
-    return {k: v.item() for k, v in metric.compute().items()}
-
-
-def tables_of(metric):
-    return [values_of(metric), metric.per_class()]
-
-
-# ---- average precision against pycocotools
-
-
-class Reference(COCOeval):
-    """pycocotools, but that void and a box share the void pixels of the detection's mask."""
-
-    def computeIoU(self, image, label):
-        ious = super().computeIoU(image, label)
-        true, found = self._gts[image, label], self._dts[image, label]
-        if self.params.iouType == "bbox" and len(found) and true and true[-1].get("void"):
-            void = coco_mask.decode(true[-1]["segmentation"]) > 0
-            order = np.argsort([-d["score"] for d in found], kind="mergesort")[: self.params.maxDets[-1]]
-            for row, d in enumerate(order):
-                mask = coco_mask.decode(found[d]["segmentation"]) > 0
-                ious[row, -1] = (mask & void).sum() / mask.sum()
-        return ious
-
-
-def coco(images, annotations, k):
-    made = COCO()
-    categories = [{"id": c, "name": str(c)} for c in range(1, k)]
-    listed = [{"id": i, "height": t.size[0], "width": t.size[1]} for i, (_, t, _) in enumerate(images)]
-    numbered = [{**one, "id": n} for n, one in enumerate(annotations, 1)]
-    made.dataset = {"images": listed, "annotations": numbered, "categories": categories}
-    made.createIndex()
-    return made
-
-
-def annotation(i, mask, label, score=1.0, crowd=False, box=None):
-    ys, xs = np.nonzero(mask)
-    box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] if box is None else box
-    x1, y1, x2, y2 = map(float, box)
-    code = {"size": list(mask.shape), "counts": coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]}
-    one = {"image_id": i, "category_id": int(label), "segmentation": code, "area": int(mask.sum()), "score": float(score)}
-    return {**one, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(crowd)}
-
-
-def pycocotools_scores(images, k, detections):
-    true, found = [], []
-    for i, (f, t, target) in enumerate(images):
-        masks = rle.decode(t.rles, t.size)
-        true += [annotation(i, m, c, crowd=w) for m, c, w in zip(masks, t.labels, t.crowd, strict=True)]
-        void = (target == IGNORE) & ~masks.any(0)
-        if void.any():
-            true += [{**annotation(i, void, c, crowd=True), "void": True} for c in range(1, k)]
-        rows = zip(rle.decode(f.rles, f.size), f.labels, f.scores, f.boxes, strict=True)
-        found += [annotation(i, m, c, s, box=b) for m, c, s, b in rows]
-    tables = {}
-    for kind in ("segm", "bbox"):
-        judge = Reference(coco(images, true, k), coco(images, found, k), kind)
-        judge.params.maxDets = [detections]
-        judge.evaluate()
-        judge.accumulate()
-        tables[kind] = judge.eval["precision"][..., 0]
-    mean = lambda table: table[table > -1].mean() if (table > -1).any() else np.nan  # noqa: E731
-    mask, box = tables["segm"], tables["bbox"][..., 0]
-    names = {"ap": mask[..., 0], "ap50": mask[0, ..., 0], "ap75": mask[5, ..., 0]}
-    names |= {f"ap_{name}": mask[..., a] for a, name in enumerate(("small", "medium", "large"), 1)}
-    names |= {"box_ap": box, "box_ap50": box[0], "box_ap75": box[5]}
-    per_class = {
-        f"c{c}": {
-            "ap": mean(mask[:, :, c - 1, 0]),
-            "ap50": mean(mask[0, :, c - 1, 0]),
-            "box_ap": mean(box[:, :, c - 1]),
-        }
-        for c in range(1, k)
-    }
-    return {name: mean(table) for name, table in names.items()}, per_class
-
-
-def coco_case(seed):
-    """What is special about a set depends on its number, so that every kind occurs often among 200."""
-    rng = np.random.default_rng(seed)
-    k, kind = 2 + seed % 3, seed % 8
-    large = kind in (0, 7)
-    size = tuple(rng.integers(110, 140, 2)) if large else tuple(rng.integers(20, 60, 2))
-    largest, most = (150, 9) if large else (40, 8)
-    options = {"crowds": seed % 2 == 0, "void": seed % 3 == 0, "ties": kind in (1, 2), "many": 130 if kind == 3 else 0}
-    images = [scene(rng, k, size, most, largest, **options) for _ in range(rng.integers(1, 5))]
-    empty = some([], [], size=size)
-    if kind in (4, 5):  # nothing found, or nothing true; in every image or in the first
-        several = len(images) if seed % 16 < 8 else 1
-        bare = [(empty, t, x) if kind == 4 else (f, empty, x) for f, t, x in images[:several]]
-        images = bare + images[several:]
-    if kind == 6:  # a detector's boxes lie where they like
-        images = [(f._replace(boxes=f.boxes + rng.normal(0, 0.7, f.boxes.shape)), t, x) for f, t, x in images]
-    return k, images, 100 if seed % 5 else 3
-
-
-def test_average_precision_equals_pycocotools():
-    seen = {name: 0 for name in ("ap", "ap_small", "ap_medium", "ap_large", "box_ap")}
-    for seed in range(200):
-        k, images, detections = coco_case(seed)
-        metric = measure(spec_of(k), images, detections=detections)
-        mine, table = values_of(metric), metric.per_class()
-        with contextlib.redirect_stdout(io.StringIO()):
-            total, per_class = pycocotools_scores(images, k, detections)
-        np.testing.assert_allclose([mine[n] for n in total], list(total.values()), rtol=0, atol=1e-9, err_msg=f"set {seed}")
-        for name, row in per_class.items():
-            np.testing.assert_allclose([table[name][n] for n in row], list(row.values()), rtol=0, atol=1e-9)
-        for name in seen:
-            seen[name] += 0 < mine[name] < 1
-    assert min(seen.values()) >= 15, seen  # the sets are neither trivial nor without large objects
-
-
-def test_the_library_is_silent(capfd, caplog):
-    caplog.set_level(0)
-    measure(spec_of(3), coco_case(1)[1]).compute()
-    assert capfd.readouterr() == ("", "")
-    assert not caplog.records
-
-
-# ---- F1, AJI and PQ against loops over pixels
+from seglab.types import Instances
 
 
 def matchings(allowed, row=0, taken=()):
@@ -369,14 +181,6 @@ def test_a_pair_is_not_spent_on_a_segment_that_is_excused():
     assert values_of(measure(spec_of(2), [case]))["f1_50"] == 1
 
 
-# ---- laws
-
-
-def cases(seed, images=4, **options):
-    rng = np.random.default_rng(seed)
-    return [scene(rng, 3, (14, 17), 5, 9, **options) for _ in range(images)]
-
-
 @quick
 @given(st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
 def test_order_batches_repeats_and_replicas_do_not_matter(seed, random):
@@ -433,7 +237,7 @@ def test_two_ranks_equal_one(shares, first):
 REPLICA = """
 import os, sys, numpy as np, torch, torch.distributed as dist
 sys.path[:0] = [os.environ["TESTS"]]
-from test_object_scores import InstanceScores, add, cases, measure, spec_of, tables_of
+from object_scenes import InstanceScores, add, cases, measure, spec_of, tables_of
 rank = int(os.environ["RANK"])
 images = cases(7, 5)
 alone = tables_of(measure(spec_of(3), images))
@@ -570,66 +374,3 @@ def test_wrong_calls_are_refused_and_reset_and_pickle_work():
     add(metric, [strip([(5, 9)], [(0, 4)])], [0])
     assert metric.compute()["ap"] == 0
     assert metric.per_class()["c1"]["pq"] == 0
-
-
-# ---- panoptic quality of a map of classes
-
-
-def panoptic_loops(pred, target, k, scored):
-    table = {}
-    for c in scored:
-        total, tp, fp, fn = 0, 0, 0, 0
-        for p, t in zip(pred, target, strict=True):
-            said, true = (p == c) & (t != IGNORE), t == c
-            if (said | true).any():
-                iou = (said & true).sum().item() / (said | true).sum().item()
-                total, tp = (total + iou, tp + 1) if iou > 0.5 else (total, tp)
-                fp += iou <= 0.5 and said.any().item()
-                fn += iou <= 0.5 and true.any().item()
-        n = tp + fp / 2 + fn / 2
-        table[f"c{c}"] = (
-            {"pq": total / n, "sq": total / tp if tp else 0, "rq": tp / n} if n else dict.fromkeys(("pq", "sq", "rq"), np.nan)
-        )
-    means = {n: [row[n] for row in table.values() if row[n] == row[n]] for n in ("pq", "sq", "rq")}
-    return {n: np.mean(v) if v else np.nan for n, v in means.items()}, table
-
-
-def blotches(rng, k, shape):
-    target = np.kron(rng.integers(0, k, (shape[0], 2, 2)), np.ones((1, shape[1] // 2, shape[2] // 2), int))
-    pred = np.where(rng.random(shape) < rng.choice([0.1, 0.5]), rng.integers(0, k, shape), target)
-    target[rng.random(shape) < 0.1] = IGNORE
-    return torch.from_numpy(pred), torch.from_numpy(target)
-
-
-@quick
-@given(st.integers(0, 2**32 - 1), st.sampled_from([(2, "binary"), (2, "multiclass"), (5, "multiclass"), (70, "multiclass")]))
-def test_panoptic_equals_loops_over_pixels(seed, kind):
-    k, mode = kind
-    rng = np.random.default_rng(seed)
-    spec = spec_of(k, False, mode)
-    pred, target = blotches(rng, k, (rng.integers(1, 5), 8, 8))
-    metric = Panoptic(spec)
-    for i in itertools.chain(range(len(pred) - 1, -1, -1), [0]):  # one at a time, backwards, the first twice
-        metric.update(pred[[i]], target[[i]], torch.tensor([i]))
-    total, table = panoptic_loops(pred, target, k, spec.scored)
-    np.testing.assert_allclose([values_of(metric)[n] for n in Panoptic.names], [total[n] for n in Panoptic.names], rtol=1e-12)
-    mine = metric.per_class()
-    assert list(mine) == list(table)
-    for name, row in table.items():
-        np.testing.assert_allclose([mine[name][n] for n in row], list(row.values()), rtol=1e-12)
-
-
-def test_panoptic_of_one_image_by_hand():
-    target = torch.tensor([[[1, 1, 1, 1, 0, 0, 0, 0]]])
-    pred = torch.tensor([[[1, 1, 1, 0, 0, 0, 0, 0]]])
-    metric = Panoptic(spec_of(2, False, "binary"))
-    metric.update(pred, target, torch.tensor([0]))
-    assert values_of(metric) == {"pq": 0.75, "sq": 0.75, "rq": 1}
-    assert list(metric.per_class()) == ["c1"]
-    assert metric.rows().tolist() == [[0, 4, 1, 0, 3, 0, 1]]
-    perfect = Panoptic(spec_of(4, False))
-    perfect.update(target, target, torch.tensor([0]))
-    assert values_of(perfect) == {"pq": 1, "sq": 1, "rq": 1}
-    assert np.isnan(perfect.per_class()["c3"]["pq"])
-    with pytest.raises(ValueError, match="per_image"):
-        Panoptic(spec_of(2, False), per_image=False)
