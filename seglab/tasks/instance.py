@@ -96,7 +96,8 @@ class Instance(Task):
         kept = paste(one.masks.float(), boxes, size).cpu().numpy()
         labels, scores = one.labels.cpu().numpy(), one.scores.double().cpu().numpy()
         segments = segment(kept, scores, self.min_score)
-        return Found(kept, boxes.double().cpu().numpy(), labels, scores, segments)
+        inside = boxes.double().cpu().numpy().clip(0, [size[1], size[0]] * 2)  # a mask may span half a pixel more
+        return Found(kept, inside, labels, scores, segments)
 
     def _all(self, one: Found) -> Instances:
         return rle.instances(rle.encode(one.masks), one.segments.shape, one.labels, one.scores, at=one.boxes)
