@@ -32,10 +32,10 @@ def classes_of(contents: Sequence[Content], told: Sequence[str] | None) -> tuple
     if not found:
         raise DataError(f"{contents[0].file} has no category that is a class; name the categories of the objects in it.")
     names = _chosen(found, told)
-    left = len(found) - len(names)
+    left = len(found.keys() - set(names))
     if left:
         log.info("Objects of %d categories are left out, as data.classes does not name these.", left)
-    return (BACKGROUND, *names), _colors([found[name] for name in names])
+    return (BACKGROUND, *names), _colors([found.get(name, {}) for name in names])
 
 
 def labels_of(content: Content, classes: tuple[str, ...]) -> dict[Any, int]:
@@ -73,16 +73,19 @@ def _chosen(found: dict[str, Category], told: Sequence[str] | None) -> tuple[str
         return tuple(found)
     if isinstance(told, str) or not told or not all(isinstance(n, str) for n in told):
         raise ConfigError(f"data.classes must be a list of category names such as [person, car], not {told!r}.")
-    for name in told:
+    whole = told[0] == BACKGROUND and len(told) > 1  # all classes of a checkpoint: other images may lack a category
+    for name in told[1:] if whole else told:
         if name == BACKGROUND:
             raise ConfigError(f"data.classes names '{BACKGROUND}', which is always class 0; leave it out.")
-        if name not in found:
+        if name not in found and whole:
+            log.warning("No category is named '%s'; the class is in none of these images.", shown(name))
+        elif name not in found:
             hint = nearest(name, found)
             hint = visible(hint) if "Did" in hint or len(found) <= 100 else ""  # LVIS has 1203
             raise ConfigError(f"data.classes names '{shown(name)}', but no category has that name.{hint}")
         if list(told).count(name) > 1:
             raise ConfigError(f"data.classes names '{shown(name)}' twice; names must be distinct.")
-    return tuple(told)
+    return tuple(told[1:] if whole else told)
 
 
 def _colors(categories: list[Category]) -> tuple[Color, ...]:

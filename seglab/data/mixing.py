@@ -38,11 +38,11 @@ class Mix(ABC):
         """The sample (`pairs[0]`) with its partners (the others, of the same size) pasted in; its arrays are left alone."""
         images, masks = [pair.image for pair in pairs], [pair.mask for pair in pairs]
         held = [pair.objects for pair in pairs if pair.objects is not None]
-        owner = self.owners_of(held, rng) if self.needs_objects else self.owners(masks, ignore, rng)
+        owner, held = self.owners_of(held, rng) if self.needs_objects else (self.owners(masks, ignore, rng), held)
         return Pair(_pasted(images, owner), _pasted(masks, owner), merged(held, owner) if held else None)
 
-    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> np.ndarray:
-        """The same as `owners`, from the objects of the sample and its partners."""
+    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> tuple[np.ndarray, list[Objects]]:
+        """The same as `owners`, from the objects of the sample and its partners; and those of them that take part."""
         raise NotImplementedError
 
     def draw(self, index: int, length: int, rng: np.random.Generator) -> list[int]:
@@ -135,10 +135,12 @@ class CopyPaste(Mix):
         """Not from masks: it pastes objects."""
         raise NotImplementedError
 
-    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> np.ndarray:  # noqa: D102
-        partner = held[1]
+    def owners_of(self, held: Sequence[Objects], rng: np.random.Generator) -> tuple[np.ndarray, list[Objects]]:  # noqa: D102
+        first, partner = held
         chosen = (rng.random(len(partner.labels)) < self.share) & ~partner.crowd
-        return np.concatenate([[False], chosen])[partner.ids].any(2)
+        pasted = np.concatenate([[False], chosen])[partner.ids]
+        # Of another object that overlaps a chosen one, a piece would come along.
+        return pasted.any(2), [first, partner._replace(ids=np.where(pasted, partner.ids, 0))]
 
 
 def _pasted(arrays: Sequence[np.ndarray], owner: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class Split(Dataset[dict[str, Any]]):
         """The image and mask at `index`, scaled, and augmented as (epoch, address) says."""
         sample = self.source.load(self.split, index)
         wanted = self.instances or (self.mix is not None and self.mix.needs_objects)
-        image, mask, held = sample["image"], sample["mask"], objects(sample) if wanted else None
+        image, mask, held = sample["image"], sample["mask"], objects(sample, self.source.spec.ignore_index) if wanted else None
         if self.scale != 1:
             size = scaled(image.shape[:2], self.scale)
             image = resize_image(image, size)

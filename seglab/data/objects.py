@@ -30,8 +30,11 @@ class Pair(NamedTuple):
     objects: Objects | None = None
 
 
-def objects(sample: Sample) -> Objects:
-    """The sample's objects with ids 1..N; where it has no `labels`, an object's class is the one most of its mask shows."""
+def objects(sample: Sample, ignore_index: int) -> Objects:
+    """The sample's objects with ids 1..N; where it has no `labels`, an object's class is the one most of its mask shows.
+
+    An object all of whose pixels are ignored has class 0, the background, and so is none.
+    """
     ids = sample["instances"]
     ids = ids[..., None] if ids.ndim == 2 else ids
     if "labels" in sample:
@@ -41,13 +44,13 @@ def objects(sample: Sample) -> Objects:
     found, inverse = np.unique(ids, return_inverse=True)
     inverse = inverse.reshape(ids.shape).astype(np.int32)
     numbered = inverse + 1 if not len(found) or found[0] != 0 else inverse
-    labels = _majority(numbered, sample["mask"], int(numbered.max(initial=0)))
+    labels = _majority(numbered, sample["mask"], int(numbered.max(initial=0)), ignore_index)
     return Objects(numbered, labels, np.zeros(len(labels), bool))
 
 
-def _majority(ids: np.ndarray, mask: np.ndarray, count: int) -> np.ndarray:
-    inside = ids[..., 0] > 0
-    classes = int(mask.max(initial=0)) + 1
+def _majority(ids: np.ndarray, mask: np.ndarray, count: int, ignore_index: int) -> np.ndarray:
+    inside = (ids[..., 0] > 0) & (mask != ignore_index)
+    classes = int(mask[inside].max(initial=0)) + 1
     votes = np.bincount(ids[..., 0][inside].astype(np.int64) * classes + mask[inside], minlength=(count + 1) * classes)
     return votes.reshape(-1, classes)[1 : count + 1].argmax(1).astype(np.int64)
 

@@ -63,8 +63,13 @@ class Augment:
         at = (self.seed, epoch, index)  # each part draws from a stream of its own: one stream would tie flips to brightness
         if self.before.transforms:
             self.before.set_random_seed(sample_seed(*at, "move"))
-            moved = self.before(image=image, mask=mask, masks=layers) if layers else self.before(image=image, mask=mask)
-            image, mask, layers = moved["image"], moved["mask"], list(moved.get("masks", ()))
+            if layers:  # as one list of one type: OpenCV rounds the places of bytes and of wider numbers differently
+                moved = self.before(image=image, masks=[mask.astype(np.int32), *layers])
+                image, (moved_mask, *layers) = moved["image"], moved["masks"]
+                mask = moved_mask.astype(mask.dtype)
+            else:
+                moved = self.before(image=image, mask=mask)
+                image, mask = moved["image"], moved["mask"]
         if image.shape[:2] != target:
             rng = np.random.default_rng(sample_seed(*at, "crop"))
             cut = window(image.shape[:2], target, rng)

@@ -123,6 +123,8 @@ def grouping(config: Config, spec: Spec, kind: type[Task]) -> Grouping | None:
     """How a map of classes becomes objects, by `instances`; None if it does not. ConfigError where it cannot."""
     if not config["instances"]:
         return None
+    if "_target_" not in config["instances"]:
+        raise ConfigError("instances has settings, but no way to find objects; add instances=watershed or components.")
     made = build(config["instances"], Grouping, "instances")
     if kind.finds_objects:
         raise ConfigError("This network finds objects itself; set instances=none.")
@@ -172,8 +174,14 @@ def _schedule(config: Config, optimizer: Optimizer, steps: int) -> Config | None
     return {**told, "interval": interval or ("step" if in_steps else "epoch")}
 
 
-def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = None, counts: Counts | None = None) -> Task:
-    """The task, ready to train; with `state` (a checkpoint's tensors) no pretrained weights are looked for."""
+def task(
+    config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = None, counts: Counts | None = None,
+    instances: bool | None = None,
+) -> Task:  # fmt: skip
+    """The task, ready to train; with `state` (a checkpoint's tensors) no pretrained weights are looked for.
+
+    `instances` says whether the data tell objects apart, so that these can be scored; None: as the Spec says.
+    """
     if state is not None and "weights" in config["model"]:
         config = {**config, "model": {**config["model"], "weights": None}}
     kind: type[Task] = find(config["task"].get("_target_"), Task, "task")
@@ -181,7 +189,7 @@ def task(config: Config, spec: Spec, state: dict[str, torch.Tensor] | None = Non
     terms = loss(config, spec, None if state is not None else counts)
     _check_kinds(kind, made, terms)
     groups = grouping(config, spec, kind)
-    told_apart = spec.instances and (kind.finds_objects or groups is not None)
+    told_apart = (spec.instances if instances is None else instances) and (kind.finds_objects or groups is not None)
     phases = {phase: metrics(config, spec, phase, told_apart) for phase in ("val", "test")}
     given = {"network": made, "loss": terms, "metrics": phases, "spec": spec, "optimization": optimization(config)}
     built = build(config["task"], Task, "task", **given)

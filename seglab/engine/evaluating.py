@@ -60,12 +60,14 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     check_same_classes(saved, source)
     if not source.ids(split):
         raise DataError(f"The data set '{source.name}' has no {split} images; choose another split=.")
-    spec = dataclasses.replace(saved.spec, ignore_index=source.spec.ignore_index)
-    task = assemble.task(config, spec, saved.state)
+    told_apart = saved.spec.instances or source.spec.instances
+    spec = dataclasses.replace(saved.spec, ignore_index=source.spec.ignore_index, instances=told_apart)
+    task = assemble.task(config, spec, saved.state, instances=source.spec.instances)
     checkpoint.restore(task, saved)
+    objects = task.grouping is not None or (task.separates and source.spec.instances)  # a map alone needs no true objects
     speed, bar = Speed(), Bar(out, "", True)
     trainer = running.trainer(running.trainer_settings({**config, "callbacks": {}}), record.run, [speed, bar], [])
-    data = assemble.datamodule({**config, "augment": {}, "mix": {}}, source, task.separates)
+    data = assemble.datamodule({**config, "augment": {}, "mix": {}}, source, objects)
     record.content |= {"data": describe(source), "parameters": summary.count(task.network)}
     name = f"{saved.choices.get('model')} | {saved.choices.get('loss')} | {source.name} {split}"
     summary.header(out, name, summary.where(trainer), source, task.network, record.run)

@@ -116,7 +116,8 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
     rows = MetricsCsv(run / "metrics.csv")
     callbacks: list[Callback] = [speed, keep, *recipe.callbacks(config, task), rows, stamp, Trackers(), bar, best]
     if config["patience"] is not None and monitor:
-        patience = {"patience": config["patience"], "check_on_train_epoch_end": _at_end(monitor)}
+        # A score may be no number where validation images show nothing to score; of losses, FiniteWatch knows.
+        patience = {"patience": config["patience"], "check_on_train_epoch_end": _at_end(monitor), "check_finite": False}
         callbacks.append(EarlyStopping(**_watch(monitor, higher), **patience))
     trainer = running.trainer(running.trainer_settings(config), run, callbacks, [])
     record.content |= {"data": describe(source), "parameters": summary.count(task.network)}
@@ -145,6 +146,8 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
                 scoring.score(config, trainer, task, data, record)
         top = best.best_model_score  # of train/..., which scoring does not repeat
         record.content["score"] = record.content["metrics"].get(monitor or "", float(top) if top is not None else None)
+        if monitor and record.content["score"] != record.content["score"]:
+            log.warning("%s was no number: the images show nothing that it could score; choose another monitor=", monitor)
         record.content["speed"] = speed.numbers()
         if config["pictures"] and trainer.is_global_zero:
             trackers.log_pictures(made, _draw(task, trainer, data, config["pictures"], run))

@@ -180,7 +180,8 @@ def _objects(index: int, size: tuple[int, int], data: DataModule) -> dict[str, n
     """The objects of a real image, all of them brought to this size: noise has none."""
     if not data.instances:
         return {}
-    held = objects(data.source.load("train", index % len(data.source.ids("train"))))
+    sample = data.source.load("train", index % len(data.source.ids("train")))
+    held = objects(sample, data.source.spec.ignore_index)
     return {"instances": resize_layers(held.ids, size), "labels": held.labels, "crowd": held.crowd}
 
 

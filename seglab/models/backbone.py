@@ -105,22 +105,25 @@ def init(conv: nn.Conv2d) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def backbone(name: str, channels: int, output_stride: int = 32, known: Sequence[str] = ()) -> tuple[nn.Module, tuple[int, ...]]:
+def backbone(
+    name: str, channels: int, output_stride: int = 32, known: Sequence[str] = (), used: int = 1
+) -> tuple[nn.Module, tuple[int, ...]]:
     """The encoder of that name, image B C H W -> a list of features from fine to coarse, and their channels.
 
-    ConfigError unless it is `known` (empty: any of smp or timm that can be dilated) and `output_stride` is 8, 16 or 32.
+    Of an encoder of smp, what none of the last `used` features depends on asks for no gradient. ConfigError unless the name
+    is `known` (empty: any of smp or timm that can be dilated) and `output_stride` is 8, 16 or 32.
     """
     if known and name not in known:
         raise ConfigError(f"There is no encoder model.encoder={name} for this network.{nearest(name, known)}")
     if output_stride not in (8, 16, 32):
         raise ConfigError(f"model.output_stride is {output_stride}; it must be 8, 16 or 32.")
     if name not in (*VGG_NAMES, *RESNETS):
-        return _of_smp(name, channels, output_stride)
+        return _of_smp(name, channels, output_stride, used)
     encoder = (VGG if name in VGG_NAMES else ResNet)(name, channels, output_stride)
     return encoder, encoder.widths
 
 
-def _of_smp(name: str, channels: int, output_stride: int) -> tuple[nn.Module, tuple[int, ...]]:
+def _of_smp(name: str, channels: int, output_stride: int, used: int) -> tuple[nn.Module, tuple[int, ...]]:
     check_name(name)
     try:
         encoder = get_encoder(name, in_channels=channels, weights=None, output_stride=output_stride)
@@ -131,5 +134,5 @@ def _of_smp(name: str, channels: int, output_stride: int) -> tuple[nn.Module, tu
             f"model.encoder={name} cannot be had at model.output_stride={output_stride} ({reason}); "
             "take a convolutional one, such as resnet18 or tu-tf_efficientnet_lite0."
         ) from error
-    freeze_unused(encoder, features[-1:])
+    freeze_unused(encoder, features[-used:])
     return encoder.train(), tuple(encoder.out_channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class OneValueNorm(nn.BatchNorm2d):
@@ -37,21 +38,35 @@ def allow_one_value(module: nn.Module) -> None:
         part.__class__ = _INSTEAD.get(type(part), type(part))
 
 
-class FrozenNorm(nn.BatchNorm2d):
-    """Batch norm by its running statistics, in training too."""
+class FrozenNorm(nn.Module):
+    """Batch norm by its running statistics, in training too; no batch norm by kind, so that nothing makes it learn again."""
 
-    def train(self, mode: bool = True) -> FrozenNorm:
-        """Stays in evaluation mode."""
-        return super().train(False)
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    eps: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B C H W -> B C H W."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-class FrozenNormAct(FrozenNorm, BatchNormAct2d):
+class FrozenNormAct(FrozenNorm):
     """The same for timm's batch norm with its activation."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B C H W -> B C H W."""
+        return self.act(self.drop(super().forward(x)))
 
 
 def freeze(module: nn.Module) -> None:
     """Every batch norm inside `module` keeps its statistics, scale and shift for good."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.__class__ = FrozenNormAct if isinstance(part, BatchNormAct2d) else FrozenNorm
-            part.train(False).requires_grad_(False)
+            kind = FrozenNormAct if isinstance(part, BatchNormAct2d) else FrozenNorm
+            part.__class__ = kind  # type: ignore[assignment]  # exchanged as above
+            part.requires_grad_(False)

@@ -24,7 +24,7 @@ class FCN(nn.Module):
         self, spec: Spec, encoder: str = "resnet50", weights: str | None = None, output_stride: int = 8, aux: bool = True
     ) -> None:
         super().__init__()
-        self.backbone, (*_, middle, deep) = backbone(encoder, spec.channels, output_stride)
+        self.backbone, (*_, middle, deep) = backbone(encoder, spec.channels, output_stride, used=1 + aux)
         self.classifier = head(deep, spec.out_channels)
         self.aux_classifier = head(middle, spec.out_channels) if aux else None
         self.aux = ("middle",) if aux else ()

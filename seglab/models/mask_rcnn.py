@@ -24,8 +24,6 @@ LOSSES = {  # torchvision's names of the parts of the loss, and ours
     "loss_objectness": "objectness", "loss_rpn_box_reg": "proposal", "loss_classifier": "classifier", "loss_box_reg": "box",
     "loss_mask": "mask",
 }  # fmt: skip
-# torchvision reads features and masks as if a pixel's centre were its index; our boxes are the outer edges of pixels.
-_HALF = 0.5
 
 
 class MaskRCNN(nn.Module):
@@ -82,13 +80,11 @@ class MaskRCNN(nn.Module):
         height, width = (grown(side, self.backbone.stride) for side in size)
         padded = F.pad(image, (0, width - size[1], 0, height - size[0]))
         features = self.backbone(padded)
-        if targets is not None:
-            targets = [{**one, "boxes": one["boxes"] - _HALF} for one in targets]
         found, losses = self.rpn(ImageList(padded, [size] * len(image)), features, targets)
         results, more = self.roi_heads(features, found, [size] * len(image), targets)
         if targets is not None:
             return {LOSSES[name]: value for name, value in {**losses, **more}.items()}
-        return [Detections(r["boxes"] + _HALF, r["labels"], r["scores"], r["masks"][:, 0], size) for r in results]
+        return [Detections(r["boxes"], r["labels"], r["scores"], r["masks"][:, 0], size) for r in results]
 
     def _fill(self, weights: str, encoder: str, channels: int) -> None:
         """From a file of a whole detector, torchvision's or ours, or from one of the encoder, or from the hub."""

@@ -23,7 +23,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, encoder: str, channels: int, width: int, norm: Callable[..., nn.Module] | None = None) -> None:
         super().__init__()
-        self.body, widths = backbone(encoder, channels)
+        self.body, widths = backbone(encoder, channels, used=4)
         if len(widths) < 4 or min(widths[-4:]) < 1:
             raise ConfigError(f"model.encoder={encoder} has no features at strides 4, 8, 16 and 32; take one such as resnet50.")
         self.fpn = FeaturePyramidNetwork([*widths[-4:]], width, LastLevelMaxPool(), norm_layer=norm)

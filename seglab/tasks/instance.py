@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -96,8 +97,7 @@ class Instance(Task):
         kept = paste(one.masks.float(), boxes, size).cpu().numpy()
         labels, scores = one.labels.cpu().numpy(), one.scores.double().cpu().numpy()
         segments = segment(kept, scores, self.min_score)
-        inside = boxes.double().cpu().numpy().clip(0, [size[1], size[0]] * 2)  # a mask may span half a pixel more
-        return Found(kept, inside, labels, scores, segments)
+        return Found(kept, boxes.double().cpu().numpy(), labels, scores, segments)
 
     def _all(self, one: Found) -> Instances:
         return rle.instances(rle.encode(one.masks), one.segments.shape, one.labels, one.scores, at=one.boxes)
@@ -110,22 +110,23 @@ class Instance(Task):
 
 
 def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks N h w of probabilities that span their boxes N 4, as bool N H W: what is read at a pixel's centre is at least 0.5.
+    """Masks N h w of probabilities that span their boxes N 4, as bool N H W.
 
-    torchvision's own cuts boxes to whole pixels first, which moves small objects by up to one.
+    A pixel belongs to the object if its centre lies in the box and what is read there is at least 0.5. torchvision's own cuts
+    boxes to whole pixels first, which moves small objects by up to one.
     """
     out = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
     for n, (left, top, right, bottom) in enumerate(boxes.tolist()):
         axes, place = [], []
         for low, high, end in ((top, bottom, size[0]), (left, right, size[1])):
-            first, last = max(int(low), 0), min(int(high) + 1, end)
+            first, last = (min(max(math.ceil(edge - 0.5), 0), end) for edge in (low, high))
             place.append(slice(first, last))
             centres = torch.arange(first, last, device=masks.device) + 0.5
             axes.append(2 * (centres - low) / max(high - low, 1e-6) - 1)
         y, x = torch.meshgrid(*axes, indexing="ij")
-        out[n, place[0], place[1]] = (
-            F.grid_sample(masks[n, None, None], torch.stack([x, y], -1)[None], align_corners=False)[0, 0] >= 0.5
-        )
+        grid = torch.stack([x, y], -1)[None]
+        read = F.grid_sample(masks[n, None, None], grid, padding_mode="border", align_corners=False)
+        out[n, place[0], place[1]] = read[0, 0] >= 0.5
     return out
 
 

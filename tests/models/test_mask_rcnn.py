@@ -63,9 +63,8 @@ def test_names_and_answers_are_torchvisions(version):
     for right, ours in zip(wanted, found, strict=True):
         assert len(right["scores"]) > 5
         for key, value in (("boxes", ours.boxes), ("labels", ours.labels), ("scores", ours.scores)):
-            assert torch.equal(right[key] + 0.5 * (key == "boxes"), value), key  # ours are the outer edges of pixels
-        pasted = paste_masks_in_image(ours.masks[:, None], ours.boxes - 0.5, (96, 128))
-        torch.testing.assert_close(right["masks"], pasted)
+            assert torch.equal(right[key], value), key
+        assert torch.equal(right["masks"], paste_masks_in_image(ours.masks[:, None], ours.boxes, (96, 128)))
         assert ours.size == (96, 128)
 
 
@@ -133,18 +132,22 @@ def test_any_size_and_channels(size, channels):
         assert (one.scores.diff() <= 0).all()  # the most certain first
         assert set(one.labels.tolist()) == {1}
         assert (one.boxes >= 0).all()
-        assert (one.boxes[:, 2] <= size[1] + 0.5).all()
-        assert (one.boxes[:, 3] <= size[0] + 0.5).all()
+        assert (one.boxes[:, 2] <= size[1]).all()
+        assert (one.boxes[:, 3] <= size[0]).all()
     alone = net(images[1:])[0]
     torch.testing.assert_close(alone.scores, found[1].scores, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("encoder", ["vgg11", "tu-tf_efficientnet_lite0", "mit_b0", "tu-convnext_femto"])
+@pytest.mark.parametrize("encoder", ["vgg11", "tu-tf_efficientnet_lite0", "mit_b0", "tu-convnext_femto", "tu-hrnet_w18_small"])
 def test_encoders_of_every_family(encoder):
     net = small(encoder=encoder).train()
     losses = net(torch.randn(1, 3, 64, 64), targets(1, size=(64, 64)))
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+    assert all(p.requires_grad for p in net.backbone.fpn.parameters())
+    frozen = [p.requires_grad_(True) for p in net.encoder.parameters() if not p.requires_grad]
+    total = sum(feature.sum() for feature in net.backbone(torch.randn(1, 3, 64, 64)).values())
+    assert not frozen or not any(g is not None for g in torch.autograd.grad(total, frozen, allow_unused=True))
 
 
 def test_half_precision_gives_boxes_scores_and_losses_in_float32():
@@ -157,16 +160,88 @@ def test_half_precision_gives_boxes_scores_and_losses_in_float32():
     assert found.boxes.dtype == found.scores.dtype == found.masks.dtype == torch.float32
 
 
+def test_all_of_it_in_half_precision():
+    net = small().bfloat16()
+    losses = net.train()(torch.randn(1, 3, 64, 96, dtype=torch.bfloat16), targets(2))
+    sum(losses.values()).backward()
+    with torch.no_grad():
+        [found] = net.eval()(torch.randn(1, 3, 64, 96, dtype=torch.bfloat16))
+    assert found.boxes.dtype == torch.float32
+
+
 def test_frozen_norms_stay_as_they_are():
     net = small(freeze_norms=True).train()
-    norms = [m for m in net.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert norms
-    assert all(isinstance(m, FrozenNorm) and not m.training for m in norms)
+    net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net).train()  # which would let them learn again
+    norms = [m for m in net.encoder.modules() if isinstance(m, FrozenNorm)]
+    assert len(norms) == 20
+    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in net.encoder.modules())
     before = [m.running_mean.clone() for m in norms]
     net(torch.randn(1, 3, 64, 96) + 5, targets(1))
     assert all(torch.equal(m.running_mean, b) for m, b in zip(norms, before, strict=True))
     assert not any(p.requires_grad for m in norms for p in m.parameters())
     assert small(freeze_norms=True).state_dict().keys() == small().state_dict().keys()
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+def test_frozen_norms_compute_what_norms_do_in_evaluation(encoder):
+    free, frozen = small(encoder=encoder).eval(), small(encoder=encoder, freeze_norms=True).train()
+    frozen.load_state_dict(free.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        found = [net.backbone(image).values() for net in (free, frozen)]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@torch.no_grad()
+def test_what_came_before_does_not_matter():
+    """torchvision takes the scales of its features from the first image it sees, and keeps them."""
+    fresh, used = small(min_score=0.0).eval(), small(min_score=0.0).eval()
+    used(torch.randn(1, 3, 20, 40))
+    image = torch.randn(1, 3, 100, 100)
+    [a], [b] = fresh(image), used(image)
+    assert torch.equal(a.boxes, b.boxes)
+    assert torch.equal(a.masks, b.masks)
+
+
+def test_anchors_are_no_half_precision():
+    net, seen = small(), []
+    forward = net.rpn.anchor_generator.forward
+    net.rpn.anchor_generator.forward = lambda *a: seen.append(forward(*a)) or seen[-1]
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        net.eval()(torch.randn(1, 3, 64, 1056))
+    assert seen[0][0].dtype == torch.float32
+    assert (seen[0][0].mean(0).diff() != 0).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)])
+@pytest.mark.parametrize("side", [6, 8, 30, 50])
+def test_a_head_that_answers_what_it_is_taught_gives_the_object_back(corner, side):
+    """From a true mask to what the heads are taught, and from that answer to pixels; at the image's border too."""
+    from torchvision.models.detection.roi_heads import project_masks_on_boxes
+
+    from seglab.tasks.instance import boxes_of, paste
+
+    size = (64, 80)
+    mask = torch.zeros(1, *size, dtype=torch.uint8)
+    top, left = round(corner[0] * (size[0] - side)), round(corner[1] * (size[1] - side))
+    mask[0, top : top + side, left : left + side] = 1
+    box, seen = boxes_of(mask > 0), []
+
+    def taught(logits, regions, masks, labels, which):
+        seen.append(project_masks_on_boxes(masks[0], regions[0], which[0], 28))
+        return logits.sum() * 0
+
+    net = small().train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seglab.models.detector.maskrcnn_loss", taught)
+        patch.setattr(
+            type(net.roi_heads), "select_training_samples", lambda *_: ([box], [torch.tensor([0])], [torch.tensor([1])], [box])
+        )
+        net(torch.randn(1, 3, *size), [{"boxes": box, "labels": torch.tensor([1]), "masks": mask}])
+    back = paste(seen[0] * 0.9 + 0.05, box, size)
+    assert torch.equal(back, mask > 0)
 
 
 @pytest.mark.parametrize(
