@@ -1,8 +1,8 @@
 """Score a checkpoint: `python -m seglab.evaluate ckpt=FILE [split=test] [data.root=DIR] [output=DIR]`.
 
-The configuration is the one inside the checkpoint; data.* and trainer.* may be overridden, and instances=watershed (or
-components) scores the objects that a map of classes makes. The numbers equal the run's own test to the last digit on one
-machine. Writes results.json and per_image.csv into output (default: outputs/<date>/<time>).
+The configuration is the one inside the checkpoint; data.*, trainer.*, task.* and metrics.* may be overridden, and
+instances=watershed (or components) scores the objects that a map of classes makes. The numbers equal the run's own test to
+the last digit on one machine. Writes results.json and per_image.csv into output (default: outputs/<date>/<time>).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from seglab.config import arguments, chosen, override, plain_door
 
 KEYS = {"ckpt": str, "split": "test", "output": None, "instances": None}
-MAY_CHANGE = ("data", "trainer", "instances")
+MAY_CHANGE = ("data", "trainer", "instances", "task", "metrics")
 
 
 def run(argv: list[str]) -> None:

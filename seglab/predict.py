@@ -2,7 +2,8 @@
 
 Writes masks/ (class ids as PNG), colors/ and overlays/ at the images' original size; where objects are told apart, also
 instances/ (their ids as 16-bit PNG), objects/ (painted) and instances.json (COCO's form, with scores). The configuration is
-the one inside the checkpoint; trainer.accelerator, trainer.precision, data.scale and instances may be overridden.
+the one inside the checkpoint; trainer.accelerator, trainer.precision, data.scale, instances and task.min_score may be
+overridden.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from seglab.config import arguments, chosen, override, plain_door
 
 KEYS = {"ckpt": str, "input": str, "output": str, "instances": None}
-MAY_CHANGE = ("data", "trainer", "instances")
+MAY_CHANGE = ("data", "trainer", "instances", "task")
 
 
 def run(argv: list[str]) -> None:

@@ -102,6 +102,11 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
     pl.seed_everything(config["seed"], verbose=False)
     source = assemble.source(config)
     task = assemble.task(config, source.spec, saved.state if saved else None, cache(lambda: class_pixels(source, out)))
+    if config["compile"] and task.finds_objects:
+        raise ConfigError(
+            "compile=true: a detector's tensors change their sizes with every image, so that it would be compiled again and "
+            "again; set compile=false."
+        )
     if config["compile"]:
         task.network.compile()  # in place: the names of its weights stay, and checkpoints load without it
     monitor, higher = _monitor(config, task, source)
@@ -213,7 +218,10 @@ def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bo
     scores = [f"val/{n}" for metric in task.metrics("val").values() for n in getattr(metric, "names", ())]
     scores += [f"val/iou/{name}" for name in source.spec.classes]
     if key not in losses + scores:
-        raise ConfigError(f"monitor={key}: no such value is logged.{nearest(key, losses + scores)}")
+        hint = (
+            " Scores of objects come with metrics=default." if key == f"val/{task.headline}" else nearest(key, losses + scores)
+        )
+        raise ConfigError(f"monitor={key}: no such value is logged.{hint}")
     if key.startswith("val/") and (not source.ids("val") or config["trainer"].get("limit_val_batches") == 0):
         if str(config["scheduler"].get("_target_", "")).endswith("ReduceLROnPlateau"):
             raise ConfigError("scheduler=plateau needs validation images; use scheduler=poly, or monitor=train/loss.")

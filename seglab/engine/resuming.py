@@ -56,7 +56,11 @@ def whole(config: Config, run: Path, overrides: list[str]) -> tuple[Config, list
     if config["resume"] != "auto":
         given = [o for o in overrides if not o.lstrip("+").startswith("resume=")]
         before, after = (plain(load([*saved.overrides, *more])) if given else {} for more in ([], given))
-        config = override(saved.config, {key: new for key, (_, new) in differences(before, after).items()})
+        changed = differences(before, after)
+        inner = [
+            key for key in changed if not any(other.startswith(f"{key}.") for other in changed)
+        ]  # of a group that was empty
+        config = override(saved.config, {key: changed[key][1] for key in inner})
         overrides = [*saved.overrides, *given]
     drawn = {"seed": None, "monitor": "auto"}  # what the run found out for itself when it began
     kept = {key: saved.config[key] for key, asked in drawn.items() if config[key] == asked}

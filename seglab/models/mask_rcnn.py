@@ -117,7 +117,9 @@ def _check(
     if version not in (1, 2):
         raise ConfigError(f"model.version is {version}; it must be 1 or 2.")
     if len(anchors) != Pyramid.LEVELS or min(anchors) <= 0:
-        raise ConfigError(f"model.anchors is {list(anchors)}; give {Pyramid.LEVELS} sides in pixels, for strides 4 to 64.")
+        raise ConfigError(
+            f"model.anchors is {list(anchors)}; give {Pyramid.LEVELS} sides in pixels above 0, for strides 4 to 64."
+        )
     if not ratios or min(ratios) <= 0:
         raise ConfigError(f"model.ratios is {list(ratios)}; give height / width of the anchors, each above 0.")
     for key, value in (("width", width), ("proposals", proposals), ("regions", regions), ("detections", detections)):

@@ -196,3 +196,86 @@ def test_instances_without_a_background_are_refused(tmp_path):
     config = check_top(plain(load([*TINY, "instances=components"])))
     with pytest.raises(ConfigError, match="instances=components makes objects of all classes but a background"):
         assemble.task(config, Spec(("sky", "road", "tree")))
+
+
+def coco_of(folder):
+    """Two splits of one square each on eight images, two categories, one of which only training has."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        (folder / split).mkdir(parents=True)
+        images, annotations = [], []
+        for n in range(8):
+            x, y = (int(v) for v in rng.integers(4, 20, 2))
+            pixels = rng.integers(0, 30, (48, 48, 3))
+            pixels[y : y + 16, x : x + 20] += 200
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / split / f"{n}.png")
+            images.append({"id": n, "file_name": f"{n}.png", "height": 48, "width": 48})
+            square = [x, y, x + 20, y, x + 20, y + 16, x, y + 16]
+            kind = 3 if split == "train" and n % 4 == 0 else 1
+            annotations.append({"id": n + 1, "image_id": n, "category_id": kind, "segmentation": [square], "iscrowd": 0})
+        categories = [{"id": k, "name": name} for k, name in ((1, "box"), (3, "rare")) if split == "train" or k == 1]
+        told = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / split / "_annotations.coco.json").write_text(json.dumps(told))
+    return [
+        "data=coco",
+        f"data.root={folder}",
+        *(o for o in TINY if not o.startswith("data.") or "batch" in o or "workers" in o),
+    ]
+
+
+@pytest.mark.slow
+def test_a_run_on_coco_is_evaluated_again_and_on_images_without_a_category(tmp_path):
+    given = [*coco_of(tmp_path / "coco"), *TINY_RCNN, "trainer.max_epochs=2", "data.crop=null"]
+    fit(plain(load(given)), tmp_path / "run", CHOICES, given)
+    saved = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert saved.spec.classes == ("background", "box", "rare")
+    evaluate(saved, saved.config, "test", tmp_path / "again", [])
+    first, again = (results.read_results(tmp_path / name)["metrics"] for name in ("run", "again"))
+    assert again == {k: v for k, v in first.items() if k.startswith("test/")}
+    (tmp_path / "coco" / "train").rename(tmp_path / "coco" / "left out")
+    elsewhere = override(saved.config, {"data.classes": None})
+    evaluate(saved, elsewhere, "test", tmp_path / "without", [])  # no file names the category "rare" any more
+    assert results.read_results(tmp_path / "without")["metrics"]["test/iou"] == first["test/iou"]
+
+
+@pytest.mark.slow
+def test_the_data_that_are_evaluated_on_decide_whether_objects_are_scored(tmp_path, detector, semantic):
+    plain_masks, ids = folder_of(tmp_path / "a", [255]), folder_of(tmp_path / "b", [1, 7, 200])
+    given = [*plain_masks, "trainer.max_epochs=1"]
+    fit(plain(load(given)), tmp_path / "run", CHOICES, given)
+    saved = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    other = override(saved.config, {"data.root": ids[1].split("=")[1], "data.foreground": True, "data.classes": None})
+    found = evaluate(saved, chosen(other, "instances", "components"), "test", tmp_path / "objects", [])
+    assert "test/ap" in found
+    with pytest.raises(ConfigError, match="does not tell objects apart"):
+        evaluate(saved, chosen(saved.config, "instances", "components"), "test", tmp_path / "none", [])
+    with pytest.raises(ConfigError, match="add instances=watershed or components"):
+        evaluate(saved, override(saved.config, {"instances.min_pixels": 4}), "test", tmp_path / "half", [])
+    given = [*ids, "data.foreground=true", *TINY_RCNN]
+    fit(plain(load(given)), tmp_path / "rcnn", CHOICES, given)
+    saved = checkpoint.load(tmp_path / "rcnn" / "checkpoints" / "best.ckpt")
+    maps = override(saved.config, {"data.root": plain_masks[1].split("=")[1], "data.foreground": False, "data.classes": None})
+    found = evaluate(saved, maps, "test", tmp_path / "map", [])  # a detector's map, scored on masks without ids
+    assert "test/iou" in found
+    assert "test/ap" not in found
+
+
+def test_a_detector_is_not_compiled_and_its_monitor_is_explained(tmp_path):
+    given = [*TINY, *TINY_RCNN]
+    with pytest.raises(ConfigError, match=r"compile=true: a detector's tensors change their sizes"):
+        fit(plain(load([*given, "compile=true"])), tmp_path / "a", CHOICES, given)
+    with pytest.raises(
+        ConfigError, match=r"monitor=val/ap: no such value is logged. Scores of objects come with metrics=default"
+    ):
+        fit(plain(load([*given, "metrics=panoptic"])), tmp_path / "b", CHOICES, given)
+
+
+@pytest.mark.slow
+def test_a_run_is_not_resumed_with_other_instances(semantic):
+    with pytest.raises(ConfigError, match=r"belongs to a run with other settings: instances\._target_"):
+        fit(
+            plain(load([f"resume={semantic}", "instances=components"])),
+            semantic,
+            CHOICES,
+            [f"resume={semantic}", "instances=components"],
+        )
