@@ -104,7 +104,7 @@ MISTAKES = {
     ),
     "class mistyped": (nothing, {"classes": ["cta"]}, r"data\.classes names 'cta'.*Did you mean 'cat'"),
     "class twice": (nothing, {"classes": ["cat", "cat"]}, r"data\.classes names 'cat' twice"),
-    "background as a class": (nothing, {"classes": ["background", "cat"]}, r"data\.classes names 'background'"),
+    "background as a class": (nothing, {"classes": ["cat", "background"]}, r"data\.classes names 'background'"),
     "classes as a word": (nothing, {"classes": "cat"}, r"data\.classes must be a list"),
     "no classes": (nothing, {"classes": []}, r"data\.classes must be a list"),
     "fractions": (nothing, {"split": (0.5, 0.2, 0.2)}, r"data\.split=\[0\.5, 0\.2, 0\.2\]"),
