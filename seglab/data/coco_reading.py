@@ -39,7 +39,7 @@ class Annotation(NamedTuple):
     id: Any
     image: Any
     category: Any
-    crowd: bool
+    crowd: Any
     segmentation: Any
 
 
@@ -105,7 +105,7 @@ def _annotation(entry: dict[str, Any]) -> Annotation:
     if isinstance(drawn, list):
         drawn = [_numbers(part) if isinstance(part, list) else part for part in drawn]
     number, image, category = (entry.get(key) for key in ("id", "image_id", "category_id"))
-    return Annotation(number, image, category, bool(entry.get("iscrowd")), drawn)
+    return Annotation(number, image, category, entry.get("iscrowd", 0), drawn)
 
 
 def _numbers(values: list) -> Any:
@@ -196,4 +196,6 @@ def _group(file: str, entries: list, by_image: dict[Any, list[Annotation]], cate
                 f"{file}: annotation {shown(one.id)} has the category_id {shown(one.category)}, which no category has (they "
                 f"are {known}{', ...' if len(categories) > 10 else ''}); add the category or correct the annotation."
             )
+        if one.crowd not in (0, 1, None):  # the text "0" would pass for a crowd
+            raise DataError(f"{file}: annotation {shown(one.id)} has iscrowd {shown(one.crowd)}; it must be the number 0 or 1.")
         by_image[one.image].append(one)

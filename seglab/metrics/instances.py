@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from seglab import rle
+from seglab.errors import ConfigError
 from seglab.metrics import average_precision, objects
 from seglab.metrics.objects import Scene
 from seglab.types import Instances, Spec
@@ -33,6 +34,8 @@ class InstanceScores(Metric):
 
     def __init__(self, spec: Spec, detections: int = 100, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
+        if detections < 1:
+            raise ConfigError(f"metrics.objects.detections is {detections}; it must be at least 1 (100 in COCO).")
         self.spec, self.detections = spec, detections
         self.things = tuple(range(1, spec.num_classes)) if spec.instances else ()
         self.add_state("lines", [], dist_reduce_fx="cat")

@@ -182,6 +182,7 @@ MISTAKES = {
     "box only": (drawn([]), {}, ANN + "has no segmentation .*draw its outline"),
     "segmentation missing": (drawn(None), {}, ANN + "has no segmentation"),
     "segmentation a word": (drawn("mask.png"), {}, ANN + r"has the segmentation mask\.png"),
+    "crowd as text": (entry("annotations", iscrowd="0"), {}, ANN + "has iscrowd 0; it must be the number 0 or 1"),
     "two points": (drawn([SQUARE, [1, 1, 2, 2]]), {}, ANN + "has a polygon of 4 numbers"),
     "no points": (drawn([[]]), {}, ANN + "has a polygon of 0 numbers"),
     "odd": (drawn([[*SQUARE, 1]]), {}, ANN + "has a polygon of 9 numbers, an odd number"),

@@ -27,6 +27,7 @@ from object_scenes import (
 )
 
 from seglab import rle
+from seglab.errors import ConfigError
 from seglab.metrics import objects
 from seglab.metrics.instances import InstanceScores, _line, _scene
 from seglab.types import Instances
@@ -359,6 +360,8 @@ def test_void_ends_where_a_true_object_begins():
 
 
 def test_wrong_calls_are_refused_and_reset_and_pickle_work():
+    with pytest.raises(ConfigError, match=r"metrics\.objects\.detections is 0; it must be at least 1"):
+        InstanceScores(spec_of(3), detections=0)
     found, truth, target = strip([(0, 4)], [(0, 4)])
     metric, ids = InstanceScores(spec_of(2)), torch.from_numpy(target)[None]
     with pytest.raises(ValueError, match="true objects"):
