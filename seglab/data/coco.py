@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,9 @@ from seglab.data.coco_reading import read
 from seglab.data.coco_scan import Item, compact, distinct, find_images, without_suffix
 from seglab.data.folder_checks import common_channels
 from seglab.data.folder_scan import Scan, even_sample
-from seglab.data.folder_stats import mean_and_std, to_channels
+from seglab.data.folder_stats import mean_and_std, read_alike
 from seglab.data.layout import SPLITS, Pair, hashed_split
 from seglab.data.objects import layered
-from seglab.data.reading import read_image
 from seglab.data.source import Source
 from seglab.errors import ConfigError, DataError
 from seglab.rle import areas, decode
@@ -86,20 +85,20 @@ class Coco(Source):
         if image.shape[:2] != item.size:
             raise DataError(f"{item.found.path} changed its size while in use; start again.")
         masks = decode(item.rles, item.size)
-        drawn = np.zeros(item.size, self._dtype)
-        for i in _order(item):
-            drawn[masks[i]] = item.labels[i]
         return {
-            "image": image, "mask": drawn, "id": item.id, "size": item.size,
+            "image": image, "mask": self._drawn(item, masks.__getitem__), "id": item.id, "size": item.size,
             "instances": layered(masks), "labels": item.labels.copy(), "crowd": item.crowd.copy(),
         }  # fmt: skip
 
     def load_mask(self, split: str, index: int) -> np.ndarray:
         """The mask as class ids, without its image."""
         item = self._items[split][index]
+        return self._drawn(item, lambda i: decode(item.rles[i : i + 1], item.size)[0])
+
+    def _drawn(self, item: Item, mask: Callable[[int], np.ndarray]) -> np.ndarray:
         drawn = np.zeros(item.size, self._dtype)
         for i in _order(item):
-            drawn[decode(item.rles[i : i + 1], item.size)[0]] = item.labels[i]
+            drawn[mask(i)] = item.labels[i]
         return drawn
 
     def fingerprint(self) -> str:
@@ -112,10 +111,7 @@ class Coco(Source):
         return digest.hexdigest()[:16]
 
     def _image(self, item: Item) -> np.ndarray:
-        image = to_channels(read_image(item.found.path), self._channels, item.found.path)
-        if self._as_float and image.dtype == np.uint8:
-            return image.astype(np.float32) / np.float32(255)
-        return image
+        return read_alike(item.found.path, self._channels, self._as_float)
 
     def _measured(self) -> tuple[Sequence[float], Sequence[float]]:
         items = next(some for some in self._items.values() if some)  # train, unless there is none

@@ -12,9 +12,9 @@ import numpy as np
 from seglab.data.folder_checks import common_channels, mask_rules
 from seglab.data.folder_classes import told_classes
 from seglab.data.folder_scan import even_sample, scan
-from seglab.data.folder_stats import mean_and_std, to_channels
+from seglab.data.folder_stats import mean_and_std, read_alike
 from seglab.data.layout import Pair, find_pairs
-from seglab.data.reading import read_image, read_mask
+from seglab.data.reading import read_mask
 from seglab.data.source import Source
 from seglab.errors import ConfigError, DataError, nearest
 from seglab.types import Sample, Spec
@@ -109,10 +109,7 @@ class Folder(Source):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _image(self, pair: Pair) -> np.ndarray:
-        image = to_channels(read_image(pair.image), self._channels, pair.image)
-        if self._as_float and image.dtype == np.uint8:
-            return image.astype(np.float32) / np.float32(255)
-        return image
+        return read_alike(pair.image, self._channels, self._as_float)
 
     def _measured(self) -> tuple[Sequence[float], Sequence[float]]:
         pairs = next(some for some in self._pairs.values() if some)  # train, unless there is none

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from seglab.data.reading import read_image
 from seglab.errors import DataError
 
 _PIXELS = 50_000  # of each image, on a regular grid
@@ -26,6 +27,12 @@ def to_channels(image: np.ndarray, channels: int, path: str) -> np.ndarray:
     if image.shape[2] == channels:
         return image
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def read_alike(path: str, channels: int, as_float: bool) -> np.ndarray:
+    """An image file as H W C in the channels and, where some of the data set are float, the type that all of it has."""
+    image = to_channels(read_image(path), channels, path)
+    return image.astype(np.float32) / np.float32(255) if as_float and image.dtype == np.uint8 else image
 
 
 def mean_and_std(images: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -23,12 +23,13 @@ class Predictor:
     def __call__(self, image: torch.Tensor, size: Sequence[int]) -> np.ndarray:
         """Predict one batch as the task's own validation does."""
         with self._answer(image, size) as output:
-            return self._ids(output)
+            return _ids(self.task.decode(output))
 
     def objects(self, image: torch.Tensor, size: Sequence[int]) -> tuple[np.ndarray, list[Instances], list[Instances]]:
         """The same, and for each image all objects found, and those that share its pixels; of a task that separates."""
         with self._answer(image, size) as output:
-            return (self._ids(output), *self.task.objects(output))
+            decoded = self.task.decode(output)
+            return (_ids(decoded), *self.task.objects(output, decoded))
 
     @contextmanager
     def _answer(self, image: torch.Tensor, size: Sequence[int]) -> Iterator[Any]:
@@ -36,6 +37,7 @@ class Predictor:
         with torch.inference_mode(), half:
             yield self.task.at_size(self.task(image.to(self.device)), size)
 
-    def _ids(self, output: Any) -> np.ndarray:
-        ids = self.task.decode(output).cpu()
-        return (ids.permute(0, 2, 3, 1) if ids.ndim == 4 else ids).numpy().astype(np.int32)
+
+def _ids(decoded: torch.Tensor) -> np.ndarray:
+    ids = decoded.cpu()
+    return (ids.permute(0, 2, 3, 1) if ids.ndim == 4 else ids).numpy().astype(np.int32)

@@ -99,11 +99,14 @@ class Confusion(Metric):
         if not self.per_image:
             raise ValueError("Confusion keeps counts of each image only with per_image=True.")
         self.compute()
+        return np.concatenate([self._rows[:, :1], self._image_counts().reshape(-1, 3 * self.spec.num_classes)], 1)
+
+    def _image_counts(self) -> np.ndarray:
+        """tp, fp, fn of each image and class, int64 (N, K, 3), of what `compute` gathered last."""
         kept = self._rows[:, HEAD:]
         if self.whole:
             kept = np.stack(self._tally(kept.reshape(-1, *self.matrix.shape)), 1)
-        per_class = kept.reshape(-1, 3, self.spec.num_classes).swapaxes(1, 2)
-        return np.concatenate([self._rows[:, :1], per_class.reshape(-1, 3 * self.spec.num_classes)], 1)
+        return kept.reshape(-1, 3, self.spec.num_classes).swapaxes(1, 2)
 
     def confusion(self) -> np.ndarray:
         """int64 pixels (K, K), rows = truth, columns = prediction (multilabel: (K, 2, 2)).

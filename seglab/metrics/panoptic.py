@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seglab.metrics.confusion import HEAD, Confusion
+from seglab.metrics.confusion import Confusion
 from seglab.metrics.objects import stuff_pq
 from seglab.types import Spec
 
@@ -24,11 +24,7 @@ class Panoptic(Confusion):
     def compute(self) -> dict[str, Tensor]:
         """The means over the scored classes, 0-d float64 on the CPU; NaN where none has a score."""
         super().compute()
-        # Not by `rows`, which calls this.
-        kept = self._rows[:, HEAD:]
-        if self.whole:
-            kept = np.stack(self._tally(kept.reshape(-1, *self.matrix.shape)), 1)
-        self._qualities = stuff_pq(kept.reshape(-1, 3, self.spec.num_classes).swapaxes(1, 2), self.spec.scored)
+        self._qualities = stuff_pq(self._image_counts(), self.spec.scored)
         finite = {name: values[np.isfinite(values)] for name, values in self._qualities.items()}
         means = {name: values.mean() if values.size else float("nan") for name, values in finite.items()}
         return {name: torch.tensor(means[name], dtype=torch.float64) for name in self.names}

@@ -121,10 +121,13 @@ class Task(pl.LightningModule):
         """How probable the decoded class is at each pixel, B H W; NotImplementedError where outputs do not say."""
         raise NotImplementedError
 
-    def objects(self, output: Any) -> tuple[list[Instances], list[Instances]]:
-        """The objects found in each image: all of them, which may overlap, and those that share its pixels among them."""
+    def objects(self, output: Any, decoded: Tensor) -> tuple[list[Instances], list[Instances]]:
+        """The objects found in each image: all of them, which may overlap, and those that share its pixels among them.
+
+        `decoded` is what `decode` gave for the output.
+        """
         assert self.grouping is not None, "objects are asked for only where they are told apart"
-        ids, sure = self.decode(output).cpu().numpy(), self.confidence(output).float().cpu().numpy()
+        ids, sure = decoded.cpu().numpy(), self.confidence(output).float().cpu().numpy()
         found = [self.grouping(*one, self.spec) for one in zip(ids, sure, strict=True)]
         return found, found
 
@@ -157,14 +160,15 @@ class Task(pl.LightningModule):
         if phase == "train":
             self.watch.look(loss, batch["index"], self.global_step)
         else:
-            self.metrics(phase).update(self.decode(output), mask, batch["index"], **self._objects(output, batch))
+            decoded = self.decode(output)
+            self.metrics(phase).update(decoded, mask, batch["index"], **self._objects(output, decoded, batch))
         return loss
 
-    def _objects(self, output: Any, batch: Batch) -> dict[str, list[Instances]]:
+    def _objects(self, output: Any, decoded: Tensor, batch: Batch) -> dict[str, list[Instances]]:
         """What metrics of objects are told besides; nothing where the batch was not asked for true ones."""
         if "instances" not in batch:
             return {}
-        found, segments = self.objects(output)
+        found, segments = self.objects(output, decoded)
         return {"found": found, "segments": segments, "truth": truth(batch)}
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

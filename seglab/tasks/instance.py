@@ -87,7 +87,7 @@ class Instance(Task):
         ids = np.stack([table[one.segments] for table, one in zip(tables, output, strict=True)])
         return torch.from_numpy(ids).to(self.device)
 
-    def objects(self, output: list[Found]) -> tuple[list[Instances], list[Instances]]:
+    def objects(self, output: list[Found], decoded: Tensor) -> tuple[list[Instances], list[Instances]]:
         """All detections of each image, and the segments among them."""
         return [self._all(one) for one in output], [self._segments(one) for one in output]
 

@@ -99,7 +99,7 @@ def test_from_detections_to_a_map_of_classes_and_objects():
     assert (ids[0, :8, 12:] == 1).all()
     assert (ids[0, 8:, 12:] == 0).all()
     assert not ids[1].any()
-    found, segments = made.objects(output)
+    found, segments = made.objects(output, made.decode(output))
     assert [len(one.rles) for one in found] == [3, 3]
     assert [len(one.rles) for one in segments] == [2, 0]
     assert found[0].scores.tolist() == pytest.approx([0.9, 0.8, 0.4])
@@ -130,7 +130,7 @@ def test_an_image_without_detections():
     none = Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0, 28, 28), (8, 12))
     output = made.at_size([none], (8, 12))
     assert not made.decode(output).any()
-    assert [len(some[0].rles) for some in made.objects(output)] == [0, 0]
+    assert [len(some[0].rles) for some in made.objects(output, made.decode(output))] == [0, 0]
 
 
 RCNN = ["model=mask_rcnn", "model.encoder=resnet18", "model.width=16"]
