@@ -189,12 +189,12 @@ def test_mistakes_about_a_folder(door, folder, tmp_path, override, culprit):
 
 
 def test_a_file_that_breaks_after_the_checks_is_named_from_inside_a_worker(door, folder, tmp_path, monkeypatch):
-    from seglab.data import folder as module
+    from seglab.data import folder_stats as module
 
     real = module.read_image
 
     def sometimes(path):
-        if path.endswith("train/images/2.png") and sys._getframe(2).f_code.co_name != "_measured":
+        if path.endswith("train/images/2.png") and sys._getframe(3).f_code.co_name != "_measured":
             raise module.DataError(f"{path} vanished.")
         return real(path)
 
