@@ -1,0 +1,231 @@
+"""hydra/launcher=pool, slurm, ray: jobs of `-m` become trials of a sweep, each a fresh process of the same command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seglab.config import plain
+from seglab.config.commandline import quoted
+from seglab.config.identity import identity
+from seglab.errors import ConfigError, TrainingError
+from seglab.sweep.backend import Backend, Order
+from seglab.sweep.devices import Devices, chosen
+from seglab.sweep.folder import FILE, Sweep
+from seglab.sweep.local import Local
+from seglab.sweep.pool import Pool, Rules, Source, unfinished
+from seglab.sweep.table import Table, report
+from seglab.sweep.trial import Trial
+from seglab.sweep.watching import Row
+
+_OURS = re.compile(r"[~+]*hydra[./](run|sweep|launcher|sweeper|mode)\b|[~+]*hydra\.job\.(num|id)\b")
+
+
+class Listed:
+    """The jobs of one multirun, in their order."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.left = list(trials)
+
+    def next(self) -> Trial | None:
+        """The next one."""
+        return self.left.pop(0) if self.left else None
+
+    def prune(self, trial: Trial, rows: list[Row]) -> bool:
+        """Never."""
+        return False
+
+    def ended(self, trial: Trial) -> None:
+        """Nothing follows from it."""
+
+
+class TrialLauncher(Launcher):
+    """What all launchers of seglab share; they differ in their `backend`."""
+
+    name = ""
+
+    def __init__(
+        self, retries: int = 0, halve_batch: bool = False, trial_timeout: float | None = None, resume: bool = False
+    ) -> None:
+        self.rules, self.resume = Rules(retries, halve_batch, trial_timeout), resume
+        self.sweep: Sweep | None = None
+        self.raises = True  # a sweeper of seglab's own looks at the trials itself
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before anything is written."""
+        self.context, self.config = hydra_context, config
+        self.path = Path(str(config.hydra.sweep.dir)).absolute()
+        if not self.resume and (self.path / FILE).exists():
+            raise ConfigError(
+                f"{self.path} holds a sweep already; choose another folder with hydra.sweep.dir=DIR, or go on with "
+                f"sweep.resume=DIR."
+            )
+        self.raises = issubclass(_class(config.hydra.sweeper), BasicSweeper)
+
+    def backend(self, sweep: Sweep) -> Backend:
+        """Where the trials run."""
+        raise NotImplementedError
+
+    @contextmanager
+    def opened(self) -> Iterator[Sweep]:
+        """The sweep's record: a new one, or that of the folder which is gone on with."""
+        table = OmegaConf.to_container(self.config.hydra.overrides.task)
+        sweep = Sweep(self.path, [str(o) for o in table], self.name)  # type: ignore[union-attr]
+        sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
+        try:
+            if (self.path / FILE).exists():
+                old = Sweep.read(self.path)
+                old._lock, sweep._lock = sweep._lock, None
+                sweep = old
+            self.sweep = sweep
+            yield sweep
+        finally:
+            sweep.release()
+
+    def run(self, sweep: Sweep, source: Source) -> None:
+        """Run the trials of a source, and tell at the end what became of them; TrainingError if some failed."""
+        backend = self.backend(sweep)
+        table = Table(sweep, backend)
+        pool = Pool(sweep, backend, source, self.order, table, self.rules, self.halved)
+        with table.shown():
+            pool.run()
+        report(sweep, table.out)
+        if self.raises and (failed := sweep.count("failed")):
+            raise TrainingError(f"{failed} of {len(sweep.trials)} trials failed; see {sweep.path / 'summary.csv'}.")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Hydra's way in: run a list of jobs."""
+        with self.opened() as sweep:
+            jobs = [self.trial(sweep, initial_job_idx + n, list(job)) for n, job in enumerate(job_overrides)]
+            sweep.total = max(sweep.total or 0, len(sweep.trials))
+            sweep.write()
+            self.run(sweep, Listed([trial for trial in jobs if unfinished(trial)]))
+        return [_returned(trial) for trial in jobs]
+
+    def trial(self, sweep: Sweep, number: int, overrides: list[str], axes: dict[str, str] | None = None) -> Trial:
+        """The trial of a job: that of an earlier session, if its configuration is the same, else a new one in the record.
+
+        Raises what Hydra raises if the job cannot be composed.
+        """
+        config = self.composed(number, overrides)
+        axes = self._axes(overrides) if axes is None else axes
+        HydraConfig.instance().set_config(config)  # for ${hydra:job.num} and its like
+        settings = plain(OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]))
+        key = identity(settings, axes)
+        if self.resume and (old := next((t for t in sweep.trials if t.identity == key and t.overrides == overrides), None)):
+            return old
+        if self.resume and (old := next((t for t in sweep.trials if t.identity == key), None)):
+            old.overrides = overrides
+            return old
+        taken = {t.number for t in sweep.trials}
+        if number in taken:
+            number = max(taken) + 1
+            config = self.composed(number, overrides)
+        made = Trial(number, overrides, axes, str(config.hydra.sweep.subdir), key, _devices(settings["trainer"]))
+        made.epochs, made.monitor = settings["trainer"].get("max_epochs"), settings["monitor"]
+        mode = settings["mode"]
+        made.higher = "loss" not in made.monitor if mode == "auto" else mode == "max"
+        sweep.trials.append(made)
+        return made
+
+    def composed(self, number: int, overrides: list[str]) -> DictConfig:
+        """The configuration of a job."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.num, config.hydra.job.id = number, str(number)
+        return config
+
+    def order(self, trial: Trial, resumed: bool) -> Order:
+        """The command of a trial."""
+        assert self.sweep is not None
+        folder = self.sweep.folder(trial)
+        given = [o for o in self.config.hydra.overrides.hydra if not _OURS.match(o)]
+        own = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={trial.number}", f"hydra.job.id={trial.number}"]
+        again = ["resume=auto"] if resumed else []
+        told = {"sweep": f"{self.path.parent.name}/{self.path.name}", "number": trial.number, "axes": trial.axes}
+        return Order(
+            [*_command(), *given, *trial.overrides, *trial.changed, *own, *again], folder, Path.cwd(),
+            {"SEGLAB_TRIAL": json.dumps(told)},
+        )  # fmt: skip
+
+    def halved(self, trial: Trial) -> list[str] | None:
+        """The overrides for half the trial's batch and twice its accumulation; None where the batch is odd."""
+        config = self.composed(trial.number, [*trial.overrides, *trial.changed])
+        batch, steps = config.data.batch_size, config.trainer.accumulate_grad_batches or 1
+        if not isinstance(batch, int) or batch % 2 or not isinstance(steps, int):
+            return None
+        return [f"data.batch_size={batch // 2}", f"trainer.accumulate_grad_batches={2 * steps}"]
+
+    def _axes(self, overrides: list[str]) -> dict[str, str]:
+        params = self.config.hydra.sweeper.get("params") or {}
+        command = [*(f"{k}={v}" for k, v in params.items()), *self.config.hydra.overrides.task]
+        parsed = OverridesParser.create().parse_overrides(command)
+        swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
+        values = dict(o.partition("=")[::2] for o in overrides)
+        return {key.lstrip("+"): values[key].strip("'\"") for key in dict.fromkeys(swept) if key in values}
+
+
+class PoolLauncher(TrialLauncher):
+    """Trials on the devices of this machine."""
+
+    name = "pool"
+
+    def __init__(self, devices: Any = "auto", per_trial: Any = "auto", **common: Any) -> None:
+        super().__init__(**common)
+        asked = OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices
+        names, known = chosen(asked, os.environ)  # type: ignore[arg-type]
+        self.devices, self.known = Devices(names, per_trial), known
+
+    def backend(self, sweep: Sweep) -> Local:
+        """This machine."""
+        return Local(self.devices, self.known, lambda: sweep.inherited)
+
+
+def _class(node: DictConfig) -> type:
+    from hydra.core.plugins import Plugins
+
+    return Plugins.instance().class_name_to_class[str(node["_target_"])]
+
+
+def _command() -> list[str]:
+    """Python and the module or script that this process runs, with the flags that say where its configuration is."""
+    main = sys.modules["__main__"]
+    start = ["-m", main.__spec__.name] if main.__spec__ else ["-P", os.path.abspath(sys.argv[0])]
+    flags = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    told = {"--config-dir": flags.config_dir, "--config-name": flags.config_name, "--config-path": flags.config_path}
+    return [sys.executable, *start, *(word for flag, value in told.items() if value for word in (flag, value))]
+
+
+def _devices(trainer: dict[str, Any]) -> int:
+    """How many devices a trial trains on; -1 = all."""
+    asked = trainer.get("devices")
+    if isinstance(asked, list):
+        return len(asked)
+    if asked == "auto":
+        return -1 if trainer.get("accelerator") != "cpu" else 1
+    try:
+        return 1 if asked is None else int(asked)
+    except ValueError:
+        return str(asked).count(",") + 1
+
+
+def _returned(trial: Trial) -> JobReturn:
+    done = JobReturn(overrides=trial.overrides, working_dir=trial.folder, task_name="train")
+    done.status = JobStatus.COMPLETED if trial.state in ("finished", "pruned") else JobStatus.FAILED
+    done.return_value = trial.score if done.status == JobStatus.COMPLETED else TrainingError(f"trial {trial.number}: {trial.error}")
+    return done

@@ -1,0 +1,41 @@
+"""What the processes that seglab starts share: their part of the cores, a clean environment, an end with who started them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+
+CORES = "SEGLAB_CORES"  # how many of this machine's cores a trial of a sweep may use
+LIFELINE = "SEGLAB_LIFELINE"  # set where stdin is a pipe that closes when the process's supervisor ends, however it ends
+
+# What another launcher, or an earlier Lightning, told this process and would mislead the processes it starts.
+_MISLEADING = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP", "TORCHELASTIC_",
+               "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "GROUP_", "ROLE_", "LOCAL_WORLD_SIZE")  # fmt: skip
+_RANK = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SEGLAB_RANK")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if given := os.environ.get(CORES):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the traces of process groups that this process belongs to or once started."""
+    return {k: v for k, v in environ.items() if not k.startswith(_MISLEADING) and k not in _RANK}
+
+
+def end_with_supervisor(act: Callable[[], None]) -> None:
+    """Call `act`, in a thread, when the supervisor's end of stdin closes: it does even by kill -9. Stdin is empty from now on."""
+    pipe = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+    def watch() -> None:
+        os.read(pipe, 1)
+        act()
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()

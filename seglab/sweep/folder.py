@@ -1,0 +1,143 @@
+"""The sweep's folder: sweep.json (axes, trials, states), summary.csv, and `best`, a link to the best trial."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seglab.errors import ConfigError, DataError
+from seglab.results import replacing
+from seglab.sweep.trial import State, Trial
+
+SCHEMA = 1
+FILE = "sweep.json"
+LOCK = ".sweep.lock"
+COLUMNS = ("trial", "state", "score", "epochs", "seconds", "place", "attempts", "folder", "error")
+
+
+@dataclass
+class Sweep:
+    """All that is known of a sweep; `write` puts it on the disk."""
+
+    path: Path
+    command: list[str]  # the overrides of the command, with the values that are swept over
+    launcher: str = "pool"
+    created: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
+    trials: list[Trial] = field(default_factory=list)
+    total: int | None = None  # how many trials it will have, where that is known
+    _lock: int | None = None
+
+    @property
+    def axes(self) -> list[str]:
+        """The keys in which the trials differ."""
+        return list(dict.fromkeys(key for trial in self.trials for key in trial.axes))
+
+    def best(self) -> Trial | None:
+        """The finished trial with the best score; None where none has one."""
+        top: Trial | None = None
+        for trial in self.trials:
+            if trial.state == "finished" and trial.better(top.score if top else None):
+                top = trial
+        return top
+
+    def count(self, *states: State) -> int:
+        """How many trials are in one of these states."""
+        return sum(trial.state in states for trial in self.trials)
+
+    def folder(self, trial: Trial) -> Path:
+        """The trial's run folder."""
+        return self.path / trial.folder
+
+    def write(self) -> None:
+        """sweep.json, summary.csv and the link, each replaced whole."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        best = self.best()
+        with replacing(self.path / FILE) as file:
+            json.dump(self.to_dict(best), file, indent=1)
+            file.write("\n")
+        with replacing(self.path / "summary.csv") as file:
+            writer = csv.writer(file)
+            writer.writerow([*COLUMNS[:3], *self.axes, *COLUMNS[3:]])
+            for t in self.trials:
+                axes = [t.axes.get(key, "") for key in self.axes]
+                after = (t.epoch, round(t.seconds, 1), t.place, t.attempts, t.folder, t.error)
+                writer.writerow([t.number, t.state, t.score, *axes, *after])
+        if best:
+            _link(self.path / "best", best.folder)
+
+    def to_dict(self, best: Trial | None) -> dict[str, Any]:
+        """Plain data, as sweep.json holds it."""
+        head = {"schema": SCHEMA, "created": self.created, "launcher": self.launcher, "command": self.command}
+        found = {"axes": self.axes, "total": self.total, "best": best.number if best else None}
+        return {**head, **found, "trials": [trial.to_dict() for trial in self.trials]}
+
+    @classmethod
+    def read(cls, path: Path) -> Sweep:
+        """The sweep of a folder. Raises DataError where there is none, or it is broken."""
+        file = path / FILE
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{file} cannot be read ({error.strerror}); name the folder of a sweep.") from error
+        except ValueError as error:
+            raise DataError(f"{file} is not valid JSON ({error}); start the sweep in another folder.") from error
+        kinds = {"command": list, "trials": list, "created": str, "launcher": str}
+        sound = isinstance(data, dict) and data.get("schema") == SCHEMA
+        if not sound or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
+            raise DataError(f"{file} is not a sweep's record of this seglab; start the sweep in another folder.")
+        trials = [Trial.from_dict(trial, file) for trial in data["trials"]]
+        return cls(path, data["command"], data["launcher"], data["created"], trials, data.get("total"))
+
+    def claim(self, waiting: Callable[[], None], patience: float = 330.0) -> None:
+        """Make the folder this process's, as long as it or one of its trials lives. ConfigError if another keeps it.
+
+        The trials inherit the lock: those of a sweep that was killed save their state first, for which `waiting` is called
+        once and which may take `patience` seconds.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+        except ImportError:
+            return
+        self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = told = None
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                deadline = deadline or time.monotonic() + patience
+                if time.monotonic() > deadline:
+                    raise ConfigError(f"{self.path} is being written by another sweep; wait for it, or end it.") from None
+                told = told or (waiting(), True)
+                time.sleep(0.1)
+            except OSError:  # a disk without locks
+                return
+            else:
+                return
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The file descriptors that trials shall inherit: that of the lock."""
+        return () if self._lock is None else (self._lock,)
+
+    def release(self) -> None:
+        """Give the folder up."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _link(link: Path, target: str) -> None:
+    with suppress(OSError):  # a disk without links; summary.csv says it as well
+        if not link.is_symlink() or os.readlink(link) != target:
+            temporary = link.with_name(f".best.{os.getpid()}.tmp")
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target, target_is_directory=True)
+            os.replace(temporary, link)

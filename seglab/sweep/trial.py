@@ -1,0 +1,62 @@
+"""A trial: one run of a sweep, what it differs in, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from seglab.errors import DataError
+
+State = Literal["waiting", "running", "finished", "failed", "pruned", "interrupted"]
+DONE: tuple[State, ...] = ("finished", "pruned")  # what a resumed sweep does not repeat
+
+
+@dataclass
+class Trial:
+    """One run of a sweep. `overrides` is its whole command, `axes` the part in which the trials differ (key -> value)."""
+
+    number: int
+    overrides: list[str]
+    axes: dict[str, str]
+    folder: str  # within the sweep's folder
+    identity: str = ""  # hash of its resolved configuration
+    devices: int = 1  # how many it trains on
+    epochs: int | None = None  # how many it is asked for
+    monitor: str = "auto"
+    higher: bool = True  # whether more of the monitor is better
+    state: State = "waiting"
+    place: str = ""  # the devices that it got
+    threads: int | None = None  # of its process on CPUs; a resumed trial keeps them, for other sums round otherwise
+    attempts: int = 0
+    changed: list[str] = field(default_factory=list)  # overrides that were added after it ran out of memory
+    job: str | None = None  # its id with a cluster's scheduler
+    seconds: float = 0.0  # over all attempts and sessions
+    epoch: int = 0  # epochs that are done
+    score: float | None = None  # the best value of the monitor so far
+    error: str | None = None
+    tail: list[str] = field(default_factory=list)  # the last lines of a failed trial's log
+
+    def name(self) -> str:
+        """What the trial is called where people look: its axes, or its number where it has none."""
+        return " ".join(f"{key}={value}" for key, value in self.axes.items()) or f"trial {self.number}"
+
+    def better(self, other: float | None) -> bool:
+        """Whether this trial's score beats `other`."""
+        if self.score is None or other is None:
+            return self.score is not None
+        return self.score > other if self.higher else self.score < other
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as sweep.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any, path: Path) -> Trial:
+        """The trial of plain data; DataError (naming the file `path`) if it is none."""
+        names = {f.name for f in fields(cls)}
+        kinds = {"number": int, "overrides": list, "axes": dict, "folder": str, "state": str}
+        sound = isinstance(data, dict) and all(isinstance(data.get(k), kind) for k, kind in kinds.items())
+        if not sound or set(data) - names or data["state"] not in get_args(State):
+            raise DataError(f"{path} is not a sweep's record of this seglab; start the sweep in another folder.")
+        return cls(**data)
