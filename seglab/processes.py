@@ -28,7 +28,7 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def end_with_supervisor(act: Callable[[], None]) -> None:
-    """Call `act`, in a thread, when the supervisor's end of stdin closes: it does even by kill -9. Stdin is empty from now on."""
+    """Call `act`, in a thread, when the supervisor's end of stdin closes: even by kill -9 it does. Stdin is empty then."""
     pipe = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.config import door, plain
 from seglab.errors import ConfigError
+from seglab.processes import LIFELINE, end_with_supervisor
+
+SAVING = 300.0  # seconds
 
 
 def run(config: DictConfig) -> float | None:
@@ -27,7 +33,16 @@ def run(config: DictConfig) -> float | None:
 
 def main() -> None:
     """The console script seglab-train."""
+    if os.environ.pop(LIFELINE, None):
+        end_with_supervisor(_leave)
     door(run, "train")
+
+
+def _leave() -> None:
+    """A trial of a sweep saves its state when the sweep's process is gone, and leaves."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SAVING)
+    os._exit(143)
 
 
 if __name__ == "__main__":

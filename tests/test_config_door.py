@@ -85,8 +85,8 @@ def test_resuming_leaves_the_record_and_makes_no_other_folder(run, tmp_path):
     [
         (["resume=nowhere"], "resume=nowhere: there is no such folder"), (["resume="], "no such folder"),
         (["resume=run/checkpoints/last.ckpt"], "give the folder of a run"),
-        (["resume=run", "hydra.run.dir=other"], "two folders"), (["-m", "resume=run"], "resume=auto hydra.sweep.dir=DIR"),
-        (["resume=run", "hydra.mode=MULTIRUN"], "resume=auto"), (["--experimental-rerun=x.pickle"], "could run any code"),
+        (["resume=run", "hydra.run.dir=other"], "two folders"), (["-m", "resume=run"], "sweep.resume=DIR"),
+        (["resume=run", "hydra.mode=MULTIRUN"], "sweep.resume=DIR"), (["--experimental-rerun=x.pickle"], "could run any code"),
         (["--experimental-re", "x.pickle"], "could run any code"),
     ],
 )  # fmt: skip
@@ -131,6 +131,65 @@ def test_what_hydra_refuses_is_left_to_hydra():
     assert prepared(["resume=(", "--cfg", "job"], {}) == ["resume=(", "--cfg", "job"]
 
 
+# --- a sweep that goes on
+
+
+def sweep(path: Path, command: list[str], states: list[str], total: int = 2) -> Path:
+    path.mkdir(parents=True)
+    trials = [{"state": state} for state in states]
+    (path / "sweep.json").write_text(json.dumps({"command": command, "hydra": ["hydra.launcher.retries=1"], "trials": trials, "total": total}))
+    return path
+
+
+GO_ON = "hydra.launcher.resume=true"
+
+
+def test_a_sweep_goes_on_with_the_command_given_or_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep(tmp_path / "s", ["seed=1,2"], ["finished"])
+    assert prepared(["-m", "seed=1,2,3", "sweep.resume=s"], {}) == ["-m", "seed=1,2,3", "hydra.sweep.dir='s'", GO_ON]
+    assert prepared(["sweep.resume=s", "-m"], {}) == ["-m", "seed=1,2", "hydra.launcher.retries=1", "hydra.sweep.dir='s'", GO_ON]
+    assert prepared(["-m", "seed=1", "sweep.resume=null"], {}) == ["-m", "seed=1"]
+
+
+def test_auto_finds_the_latest_unfinished_sweep_of_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep(tmp_path / "multirun" / "2026-01-01" / "10-00-00", ["seed=1,2"], ["finished"])
+    sweep(tmp_path / "multirun" / "2026-01-02" / "10-00-00", ["seed=1,2"], ["finished", "interrupted"])
+    sweep(tmp_path / "multirun" / "2026-01-03" / "10-00-00", ["seed=1,2"], ["finished", "pruned"])
+    sweep(tmp_path / "multirun" / "2026-01-04" / "10-00-00", ["seed=3,4"], ["finished"])
+    (tmp_path / "multirun" / "2026-01-05" / "10-00-00").mkdir(parents=True)
+    (tmp_path / "multirun" / "2026-01-05" / "10-00-00" / "sweep.json").write_text("[")
+    found = "hydra.sweep.dir='multirun/2026-01-02/10-00-00'"
+    assert prepared(["-m", "seed=1,2", "sweep.resume=auto"], {}) == ["-m", "seed=1,2", found, GO_ON]
+    assert prepared(["-m", "seed=5,6", "sweep.resume=auto"], {}) == ["-m", "seed=5,6"]
+
+
+def test_auto_with_a_folder_starts_there_or_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["-m", "seed=1,2", "hydra.sweep.dir=s"]
+    assert prepared([*given, "sweep.resume=auto"], {}) == given
+    sweep(tmp_path / "s", ["seed=1,2"], ["finished"])
+    assert prepared([*given, "sweep.resume=auto"], {}) == [*given, GO_ON]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-m", "sweep.resume=nowhere"], "there is no nowhere/sweep.json"), (["sweep.resume=s"], "give -m"),
+        (["-m", "sweep.resume=s", "hydra.sweep.dir=t"], "two folders"), (["-m", "sweep.resume=broken"], "not a sweep's record"),
+        (["-m", "sweep.resum=s"], "'sweep'"),
+    ],
+)  # fmt: skip
+def test_what_sweep_cannot_be_resumed_is_one_sentence(argv, words, run, tmp_path):
+    sweep(tmp_path / "s", ["seed=1,2"], ["finished"])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "sweep.json").write_text('{"command": [1], "hydra": []}')
+    code, said = run(pytest.fail, *argv)
+    assert (code, said.count("\n")) == (1, 1)
+    assert words in said
+
+
 # --- exit codes
 
 
@@ -150,15 +209,15 @@ def test_an_error_leaves_with_its_own_code(run):
 
 def test_a_signal_ends_the_sweep_and_another_error_only_its_job(run):
     jobs: list[int] = []
-    code, said = run(raises(Stopped("Saved.", 143), jobs), "-m", "seed=1,2,3", "hydra.sweep.dir=a")
+    code, said = run(raises(Stopped("Saved.", 143), jobs), "-m", "hydra/launcher=basic", "seed=1,2,3", "hydra.sweep.dir=a")
     assert (code, jobs, said) == (143, [1], "Stopped: Saved.\n")
     jobs.clear()
-    code, said = run(raises(ConfigError("No."), jobs), "-m", "seed=1,2,3", "hydra.sweep.dir=b")
+    code, said = run(raises(ConfigError("No."), jobs), "-m", "hydra/launcher=basic", "seed=1,2,3", "hydra.sweep.dir=b")
     assert (code, jobs, said.count("ConfigError: No.")) == (1, [1, 2, 3], 3)
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("mode", "key"), [((), "hydra.run.dir"), (("-m",), "hydra.sweep.dir")])
+@pytest.mark.parametrize(("mode", "key"), [((), "hydra.run.dir"), (("-m", "hydra/launcher=basic"), "hydra.sweep.dir"), (("-m",), "hydra.sweep.dir")])
 def test_a_folder_that_cannot_be_made_is_one_sentence(mode, key, run, tmp_path):
     (tmp_path / "file").touch()
     code, said = run(pytest.fail, *mode, f"{key}=file/run")

@@ -30,9 +30,10 @@ from seglab.sweep.folder import FILE, Sweep
 from seglab.sweep.local import Local
 from seglab.sweep.pool import Pool, Rules, Source, unfinished
 from seglab.sweep.table import Table, report
-from seglab.sweep.trial import Trial
+from seglab.sweep.trial import DONE, Trial
 from seglab.sweep.watching import Row
 
+_FOLDER = re.compile(r"[~+]*hydra\.(sweep\.dir|launcher\.resume|mode)\b")
 _OURS = re.compile(r"[~+]*hydra[./](run|sweep|launcher|sweeper|mode)\b|[~+]*hydra\.job\.(num|id)\b")
 
 
@@ -84,14 +85,13 @@ class TrialLauncher(Launcher):
     @contextmanager
     def opened(self) -> Iterator[Sweep]:
         """The sweep's record: a new one, or that of the folder which is gone on with."""
-        table = OmegaConf.to_container(self.config.hydra.overrides.task)
-        sweep = Sweep(self.path, [str(o) for o in table], self.name)  # type: ignore[union-attr]
+        given = self.config.hydra.overrides
+        own = [str(o) for o in given.hydra if not _FOLDER.match(str(o))]
+        sweep = Sweep(self.path, [str(o) for o in given.task], own, self.name)
         sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
         try:
             if (self.path / FILE).exists():
-                old = Sweep.read(self.path)
-                old._lock, sweep._lock = sweep._lock, None
-                sweep = old
+                sweep.go_on(Sweep.read(self.path))
             self.sweep = sweep
             yield sweep
         finally:
@@ -226,6 +226,7 @@ def _devices(trainer: dict[str, Any]) -> int:
 
 def _returned(trial: Trial) -> JobReturn:
     done = JobReturn(overrides=trial.overrides, working_dir=trial.folder, task_name="train")
-    done.status = JobStatus.COMPLETED if trial.state in ("finished", "pruned") else JobStatus.FAILED
-    done.return_value = trial.score if done.status == JobStatus.COMPLETED else TrainingError(f"trial {trial.number}: {trial.error}")
+    ended = trial.state in DONE
+    done.status = JobStatus.COMPLETED if ended else JobStatus.FAILED
+    done.return_value = trial.score if ended else TrainingError(f"trial {trial.number}: {trial.error}")
     return done

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from seglab.config.mistakes import explain
 from seglab.errors import ConfigError, nearest
 
 LAST = Path("checkpoints", "last.ckpt")
+SWEEP = "sweep.json"  # a sweep's record; seglab.sweep writes it
 KEEP_RECORD = "hydra.output_subdir=null"  # Hydra leaves the .hydra of the run's first start as it is
+_RESUME = re.compile(r"\+{0,2}sweep\.resume=")
+_GO_ON = "hydra.launcher.resume=true"
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
@@ -53,6 +58,7 @@ def prepared(argv: list[str], environ: Mapping[str, str]) -> list[str]:
     flags = get_args_parser().parse_known_args(argv)[0]
     if flags.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun reads a pickle, which could run any code; use resume=FOLDER instead.")
+    argv = sweeping(argv, flags.multirun)
     more = [*resuming(argv, flags.multirun), *further_process(environ)]
     return [*argv, *dict.fromkeys(more)]
 
@@ -67,7 +73,7 @@ def resuming(argv: list[str], multirun: bool) -> list[str]:
         found = not multirun and target is not None and (Path(target) / LAST).is_file()
         return [KEEP_RECORD] if found else []
     if multirun or str(given.get("hydra.mode")).upper() == "MULTIRUN":
-        raise ConfigError(f"resume={folder} is one run; a sweep goes on with resume=auto hydra.sweep.dir=DIR.")
+        raise ConfigError(f"resume={folder} is one run; a sweep goes on with sweep.resume=DIR.")
     if not folder or not Path(folder).is_dir():
         raise ConfigError(f"resume={folder}: there is no such folder; give the folder of a run, which holds {LAST.as_posix()}.")
     if target is not None and Path(target).resolve() != Path(folder).resolve():
@@ -76,6 +82,55 @@ def resuming(argv: list[str], multirun: bool) -> list[str]:
         )
     name = [f"resume={quoted(folder)}"] if folder.isdecimal() else []  # a sweep's run is named 3, which Hydra reads as a number
     return [*name, f"hydra.run.dir={quoted(folder)}", KEEP_RECORD]
+
+
+def sweeping(argv: list[str], multirun: bool) -> list[str]:
+    """The arguments with `sweep.resume=DIR|auto` replaced by what it means to Hydra.
+
+    DIR: go on with that sweep, whose own command is repeated if none is given. auto: with hydra.sweep.dir=FOLDER if that
+    holds one, else with the latest unfinished sweep of this same command; where there is none it starts anew.
+    """
+    asked, given = _literal(argv, ("sweep.resume", "hydra.sweep.dir")), [a for a in argv if not _RESUME.match(a)]
+    if len(given) == len(argv) or "sweep.resume" not in asked:
+        return given
+    folder, target = asked["sweep.resume"], asked.get("hydra.sweep.dir")
+    if not multirun:
+        raise ConfigError(f"sweep.resume={folder} is for a sweep; give -m, or resume=FOLDER for one run.")
+    if folder == "auto":
+        command = [a for a in given if not a.startswith(("-", "hydra.", "hydra/"))]
+        found = target if target is not None and Path(target, SWEEP).is_file() else None
+        found = found or (unfinished(command) if target is None else None)
+        return given if found is None else [*given, *([] if target else [f"hydra.sweep.dir={quoted(found)}"]), _GO_ON]
+    if not Path(folder, SWEEP).is_file():
+        raise ConfigError(f"sweep.resume={folder}: there is no {Path(folder, SWEEP)}; give the folder of a sweep, or auto.")
+    if target is not None and Path(target).resolve() != Path(folder).resolve():
+        raise ConfigError(f"sweep.resume={folder} and hydra.sweep.dir={target} are two folders; give only sweep.resume.")
+    own = [] if any("=" in a or a.startswith("~") for a in given) else recorded(Path(folder))
+    return [*given, *own, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
+
+
+def recorded(folder: Path) -> list[str]:
+    """The command of a sweep's folder; ConfigError where its record cannot be read."""
+    try:
+        found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        command = [*found["command"], *found["hydra"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / SWEEP} is not a sweep's record ({error}); start the sweep in another folder.") from error
+    if not all(isinstance(word, str) for word in command):
+        raise ConfigError(f"{folder / SWEEP} is not a sweep's record; start the sweep in another folder.")
+    return command
+
+
+def unfinished(command: list[str]) -> str | None:
+    """The latest folder below multirun/ whose sweep has this command and is not finished."""
+    for path in sorted(Path("multirun").glob(f"*/*/{SWEEP}"), reverse=True):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            total, states = found["total"], [trial["state"] for trial in found["trials"]]
+            left = len(states) < (total or 0) or any(s not in ("finished", "pruned") for s in states)
+            if found["command"] == command and left:
+                return str(path.parent)
+    return None
 
 
 def further_process(environ: Mapping[str, str]) -> list[str]:

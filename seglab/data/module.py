@@ -20,6 +20,7 @@ from seglab.data.sampling import EvalBatches, Key, TrainBatches
 from seglab.data.source import Source
 from seglab.data.transforms import Augment, check_scale, resize_image, resize_layers, resize_mask, sample_seed, scaled
 from seglab.errors import ConfigError, DataError
+from seglab.processes import cores
 
 log = logging.getLogger("seglab")
 WHOLE = 512 * 512  # up to so many pixels, training takes whole images unless told otherwise
@@ -197,10 +198,9 @@ class DataModule(pl.LightningDataModule):
 
 
 def _workers(asked: int | Literal["auto"]) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if asked == "auto":
-        cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of a distributed run's processes on this machine
-        return 0 if cores <= 2 else min(8, cores - 1)
+        share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of a distributed run's processes on this machine
+        return 0 if share <= 2 else min(8, share - 1)
     if asked < 0:
         raise ConfigError(f"data.num_workers is {asked}; it must be 0 or more, or auto.")
     return asked

@@ -24,13 +24,11 @@ from typing import Any
 
 from seglab.engine.outcomes import Outcome, cause
 from seglab.errors import ConfigError
+from seglab.processes import clean, cores
 
 Config = dict[str, Any]
 OURS = "SEGLAB_RANK"  # "0/2" in the processes that `supervise` starts
 DDP = re.compile(r"ddp(_spawn|_fork|_notebook)?(_find_unused_parameters_(true|false))?")
-# What another launcher, or an earlier Lightning, told this process and would mislead the ranks.
-_NOT_THEIRS = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP", "TORCHELASTIC_",
-               "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "GROUP_", "ROLE_", "LOCAL_WORLD_SIZE")  # fmt: skip
 LOOK = 0.05  # seconds between two looks at the ranks
 PEERS, SAVING = 10.0, 300.0  # seconds the others have after one rank failed, or stopped as it was asked to
 LAST = 5.0  # seconds between SIGTERM and SIGKILL
@@ -226,11 +224,9 @@ class Ranks:
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """The environment of one rank: ours, and where it stands in the process group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_THEIRS)}
     return {
-        "OMP_NUM_THREADS": str(max(1, cores // count)),
-        **kept,
+        "OMP_NUM_THREADS": str(max(1, cores() // count)),
+        **clean(os.environ),
         **{OURS: f"{rank}/{count}", "RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"},
         **{"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)},
         # torch's word for "the meeting point is there already", which torchrun uses as well

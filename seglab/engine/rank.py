@@ -1,7 +1,7 @@
 """One process of a distributed run; launch.py starts it: `python rank.py FOLDER`.
 
-It reads the job from FOLDER/order.json and leaves its outcome there. Only the standard library is imported before it
-listens to signals and to the end of its supervisor.
+It reads the job from FOLDER/order.json and leaves its outcome there. Nothing heavy is imported before it listens to
+signals and to the end of its supervisor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -27,9 +26,11 @@ def main(folder: Path) -> int:
     """Run the job; 0 if it ended well."""
     for number in SIGNALS:
         signal.signal(number, _leave)
-    _end_with_supervisor(folder)
     order = json.loads((folder / "order.json").read_text())
     sys.path[:] = order["path"]
+    from seglab.processes import end_with_supervisor
+
+    end_with_supervisor(lambda: _leave_nothing(folder))
     try:
         module, _, name = order["job"].partition(":")
         outcome = {"value": getattr(importlib.import_module(module), name)(**order["payload"])}
@@ -72,17 +73,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _end_with_supervisor(folder: Path) -> None:
-    """End this process at once when the supervisor's end of stdin closes; it dies with it even by kill -9."""
-    pipe = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-
-    def watch() -> None:
-        os.read(pipe, 1)
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="supervisor", daemon=True).start()
+def _leave_nothing(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 def _log(run: str | None, text: str) -> None:

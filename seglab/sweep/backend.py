@@ -26,7 +26,7 @@ class Handle(Protocol):
     """A trial that was started."""
 
     def poll(self) -> int | None:
-        """Its exit code, -N if signal N killed it; None while it runs, or waits for its turn. It is asked until it has ended."""
+        """Its exit code, -N if signal N killed it; None while it runs, or waits for its turn. Asked until it has ended."""
 
     def end(self) -> None:
         """Ask it to save its state and leave."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -64,8 +63,8 @@ def chosen(asked: str | int | Sequence[int | str], environ: Mapping[str, str]) -
         return seen or [], True
     if isinstance(asked, str) or not isinstance(asked, int | Sequence) or isinstance(asked, bool):
         raise ConfigError(f"hydra.launcher.devices={asked}; it must be auto, cpu, or a list such as [0,1,3].")
-    numbers = [asked] if isinstance(asked, int) else list(asked)
-    if not numbers or len(set(numbers)) < len(numbers) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+    numbers = [n for n in ([asked] if isinstance(asked, int) else asked) if isinstance(n, int) and n >= 0]
+    if not numbers or len(set(numbers)) < (1 if isinstance(asked, int) else len(asked)):
         raise ConfigError(f"hydra.launcher.devices={asked}; it must be auto, cpu, or a list such as [0,1,3].")
     if seen is None:
         return [str(n) for n in numbers], False
@@ -80,7 +79,9 @@ class Devices:
 
     def __init__(self, names: Sequence[str], per_trial: str | int | float = "auto") -> None:
         if per_trial != "auto" and (isinstance(per_trial, str | bool) or not per_trial > 0):
-            raise ConfigError(f"hydra.launcher.per_trial={per_trial}; it must be auto, a number of devices, or a share below 1.")
+            raise ConfigError(
+                f"hydra.launcher.per_trial={per_trial}; it must be auto, a number of devices, or a share below 1."
+            )
         self.names, self.per_trial = tuple(names) or (CPU,), per_trial
         share = Fraction(per_trial).limit_denominator(64) if isinstance(per_trial, float) and per_trial < 1 else Fraction(1)
         if isinstance(per_trial, float) and per_trial > 1 and per_trial % 1:
@@ -105,7 +106,9 @@ class Devices:
         if self.share > 1 and count > 1:
             raise ConfigError(f"trainer.devices={devices} needs whole devices; leave hydra.launcher.per_trial at auto.")
         if count > len(self.names):
-            raise ConfigError(f"A trial asks for {count} devices, and the sweep has {len(self.names)} ({', '.join(self.names)}).")
+            raise ConfigError(
+                f"A trial asks for {count} devices, and the sweep has {len(self.names)} ({', '.join(self.names)})."
+            )
         return count
 
     def lease(self, devices: int) -> Lease | None:

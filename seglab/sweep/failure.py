@@ -12,7 +12,7 @@ from seglab.sweep.backend import LOG
 
 LINES = 12  # of the log, kept in sweep.json
 _MEMORY = re.compile(
-    r"out of memory|MemoryError|OutOfMemory|[Cc]annot allocate memory|can't allocate memory|std::bad_alloc|CUBLAS_STATUS_ALLOC_FAILED"
+    r"out of memory|MemoryError|OutOfMemory|[Cc]annot allocate memory|can't allocate memory|bad_alloc|_STATUS_ALLOC_FAILED"
 )
 _SENTENCE = re.compile(r"\w*Error: \S|Stopped: \S")
 _EVENTS = Path("/sys/fs/cgroup/memory.events")

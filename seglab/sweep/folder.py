@@ -28,6 +28,7 @@ class Sweep:
 
     path: Path
     command: list[str]  # the overrides of the command, with the values that are swept over
+    hydra: list[str] = field(default_factory=list)  # and those of Hydra's own section, without the folder
     launcher: str = "pool"
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
     trials: list[Trial] = field(default_factory=list)
@@ -74,7 +75,13 @@ class Sweep:
 
     def to_dict(self, best: Trial | None) -> dict[str, Any]:
         """Plain data, as sweep.json holds it."""
-        head = {"schema": SCHEMA, "created": self.created, "launcher": self.launcher, "command": self.command}
+        head = {
+            "schema": SCHEMA,
+            "created": self.created,
+            "launcher": self.launcher,
+            "command": self.command,
+            "hydra": self.hydra,
+        }
         found = {"axes": self.axes, "total": self.total, "best": best.number if best else None}
         return {**head, **found, "trials": [trial.to_dict() for trial in self.trials]}
 
@@ -88,12 +95,19 @@ class Sweep:
             raise DataError(f"{file} cannot be read ({error.strerror}); name the folder of a sweep.") from error
         except ValueError as error:
             raise DataError(f"{file} is not valid JSON ({error}); start the sweep in another folder.") from error
-        kinds = {"command": list, "trials": list, "created": str, "launcher": str}
+        kinds = {"command": list, "hydra": list, "trials": list, "created": str, "launcher": str}
         sound = isinstance(data, dict) and data.get("schema") == SCHEMA
         if not sound or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
             raise DataError(f"{file} is not a sweep's record of this seglab; start the sweep in another folder.")
         trials = [Trial.from_dict(trial, file) for trial in data["trials"]]
-        return cls(path, data["command"], data["launcher"], data["created"], trials, data.get("total"))
+        return cls(path, data["command"], data["hydra"], data["launcher"], data["created"], trials, data.get("total"))
+
+    def go_on(self, old: Sweep) -> None:
+        """Take the trials of the sweep's earlier session over. What it left running was cut off."""
+        self.created, self.trials, self.total = old.created, old.trials, old.total
+        for trial in self.trials:
+            if trial.state == "running":
+                trial.state = "interrupted"
 
     def claim(self, waiting: Callable[[], None], patience: float = 330.0) -> None:
         """Make the folder this process's, as long as it or one of its trials lives. ConfigError if another keeps it.
@@ -107,15 +121,16 @@ class Sweep:
         except ImportError:
             return
         self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = told = None
+        deadline = 0.0
         while True:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                deadline = deadline or time.monotonic() + patience
+                if not deadline:
+                    deadline = time.monotonic() + patience
+                    waiting()
                 if time.monotonic() > deadline:
                     raise ConfigError(f"{self.path} is being written by another sweep; wait for it, or end it.") from None
-                told = told or (waiting(), True)
                 time.sleep(0.1)
             except OSError:  # a disk without locks
                 return

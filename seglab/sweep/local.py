@@ -48,7 +48,8 @@ class Leased:
     """A process that gives its devices back when it has ended."""
 
     def __init__(self, process: Process, give_back: Callable[[], None]) -> None:
-        self.process, self.give_back, self.code = process, give_back, None
+        self.process, self.give_back = process, give_back
+        self.code: int | None = None
 
     def poll(self) -> int | None:
         """The exit code once it has ended."""

@@ -81,7 +81,10 @@ class Running:
 
 
 class Pool:
-    """Runs the trials of a source. `order(trial, resumed)` is a trial's command; `halved(trial)` the changes that halve its batch."""
+    """Runs the trials of a source.
+
+    `order(trial, resumed)` is a trial's command; `halved(trial)` the overrides that halve its batch, None if none do.
+    """
 
     def __init__(
         self,
@@ -225,7 +228,7 @@ class Pool:
         self.show.event(trial, trial.state)
 
     def _halve(self, trial: Trial) -> bool:
-        """Have the trial start anew with half its batch; False if that is impossible. What it wrote so far is kept beside it."""
+        """Have the trial start anew with half its batch; False if that is impossible. What it wrote is kept beside it."""
         changes = self.halved(trial)
         if changes is None or self.signals:
             return False

@@ -1,0 +1,174 @@
+"""The pool: leases, failures of every kind, retries, signals; with trials that only sleep."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from seglab.errors import Stopped
+from seglab.sweep.backend import Order
+from seglab.sweep.devices import Devices
+from seglab.sweep.folder import Sweep
+from seglab.sweep.local import Local
+from seglab.sweep.pool import Pool, Rules
+from seglab.sweep.trial import Trial
+
+FAKE = Path(__file__).with_name("fake_trial.py")
+
+
+class Jobs:
+    """A source of the trials of a list, which prunes those it is told to."""
+
+    def __init__(self, trials: list[Trial], prune: tuple[int, ...] = ()) -> None:
+        self.left, self.told, self.pruned = list(trials), [], prune
+
+    def next(self) -> Trial | None:
+        return self.left.pop(0) if self.left else None
+
+    def prune(self, trial: Trial, rows: list) -> bool:
+        return trial.number in self.pruned
+
+    def ended(self, trial: Trial) -> None:
+        self.told.append((trial.number, trial.state))
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.events: list[tuple[int, str]] = []
+
+    def event(self, trial: Trial, text: str) -> None:
+        self.events.append((trial.number, text))
+
+    def update(self) -> None:
+        pass
+
+
+def pool(tmp_path: Path, kinds: list[tuple[float, str]], devices: Devices, rules: Rules = Rules(), prune=(), halved=None) -> Pool:
+    """A pool of fake trials, (seconds, kind) each."""
+    trials = [Trial(n, [str(s), kind], {"n": str(n)}, str(n), devices=1, epochs=4) for n, (s, kind) in enumerate(kinds)]
+    sweep = Sweep(tmp_path / "sweep", ["n=..."], total=len(trials))
+    sweep.trials = list(trials)
+
+    def order(trial: Trial, resumed: bool) -> Order:
+        seconds, kind = [*trial.overrides, *trial.changed][-2:]
+        return Order([sys.executable, str(FAKE), str(sweep.folder(trial)), seconds, kind], sweep.folder(trial), tmp_path)
+
+    return Pool(sweep, Local(devices), Jobs(trials, prune), order, Silent(), rules, halved or (lambda trial: None))
+
+
+def moments(made: Pool) -> list[dict]:
+    return [json.loads(p.read_text()) for p in sorted(made.sweep.path.glob("[0-9]*/moment.json"))]
+
+
+def states(made: Pool) -> list[str]:
+    return [t.state for t in Sweep.read(made.sweep.path).trials]
+
+
+def test_no_device_is_two_trials_and_none_is_idle(tmp_path):
+    seconds = [2.4, 0.6, 0.6, 1.2, 1.8, 0.6, 1.2, 0.6, 0.6, 1.2, 0.6, 0.6]
+    made = pool(tmp_path, [(s, "ok") for s in seconds], Devices(["0", "1"]))
+    began = time.monotonic()
+    made.run()
+    whole = time.monotonic() - began
+    found = moments(made)
+    assert [m["device"] for m in found].count("0") > 3
+    for device in ("0", "1"):
+        held = sorted((m["began"], m["ended"]) for m in found if m["device"] == device)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(held))
+        # Between two trials on one device passes only the time to notice and to start Python.
+        assert max(start - end for (_, end), (start, _) in itertools.pairwise(held)) < 1.0
+    assert whole < 30
+    assert made.sweep.best().number == 0
+    assert os.readlink(made.sweep.path / "best") == "0"
+    assert {t.state for t in made.sweep.trials} == {"finished"}
+    assert [t.epoch for t in made.sweep.trials] == [4] * 12
+
+
+def test_failures_of_every_kind_leave_the_others_right(tmp_path):
+    bad = {1: "kill", 4: "raise", 6: "hang", 9: "memory"}
+    kinds = [(0.2, bad.get(n, "ok")) for n in range(12)]
+    made = pool(tmp_path, kinds, Devices(["0", "1"]), Rules(trial_timeout=0.05))
+    from seglab.sweep import pool as module
+
+    patience, module.HUNG = module.HUNG, 0.5
+    try:
+        made.run()
+    finally:
+        module.HUNG = patience
+    assert states(made) == ["failed" if n in bad else "finished" for n in range(12)]
+    errors = {n: made.sweep.trials[n].error for n in bad}
+    assert errors[1] == "killed by SIGKILL"
+    assert "ValueError: [red]the data are wrong" in errors[4]
+    assert errors[6] == "still running after trial_timeout=0.05 minutes"
+    assert "MemoryError" in errors[9]
+    assert "Traceback (most recent call last):" in made.sweep.trials[4].tail
+    assert not made.running
+    assert len((made.sweep.path / "summary.csv").read_text().splitlines()) == 13
+
+
+def test_a_failed_trial_is_tried_again_as_often_as_asked(tmp_path):
+    made = pool(tmp_path, [(0.1, "kill once"), (0.1, "kill")], Devices([]), Rules(retries=2))
+    made.run()
+    assert states(made) == ["finished", "failed"]
+    assert [t.attempts for t in made.sweep.trials] == [2, 3]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(tmp_path):
+    made = pool(tmp_path, [(0.1, "memory")], Devices([]), Rules(halve_batch=True), halved=lambda t: ["0.1", "ok"])
+    made.run()
+    [trial] = Sweep.read(made.sweep.path).trials
+    assert (trial.state, trial.changed, trial.attempts) == ("finished", ["0.1", "ok"], 2)
+    assert (made.sweep.path / "0.1-out-of-memory" / "began").exists(), "what the first attempt wrote is kept"
+
+
+def test_a_batch_that_cannot_be_halved_fails(tmp_path):
+    made = pool(tmp_path, [(0.1, "memory")], Devices([]), Rules(halve_batch=True))
+    made.run()
+    assert states(made) == ["failed"]
+
+
+def test_the_source_can_end_a_trial_early(tmp_path):
+    made = pool(tmp_path, [(20.0, "ok"), (0.2, "ok")], Devices([], 0.5), prune=(0,))
+    made.run()
+    assert states(made) == ["pruned", "finished"]
+    assert made.source.told[-1] == (0, "pruned")
+    assert made.sweep.trials[0].epoch < 4
+
+
+def test_a_signal_ends_the_trials_and_leaves_a_record(tmp_path):
+    made = pool(tmp_path, [(20.0, "ok"), (20.0, "ok"), (20.0, "ok")], Devices(["0", "1"]))
+    threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Stopped) as error:
+        made.run()
+    assert error.value.exit_code == 130
+    assert states(made) == ["interrupted", "interrupted", "waiting"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_environment_of_a_trial_is_clean(tmp_path, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("SEGLAB_CORES", "8")
+    made = pool(tmp_path, [(0.1, "ok")], Devices(["0", "1"]))
+    made.run()
+    [moment] = moments(made)
+    assert moment["ranks"] == []
+    assert moment["threads"] == "4", "half of the cores, for two trials run at once"
+    assert made.sweep.trials[0].threads == 4
+
+
+def test_a_trial_that_never_fits_fails_and_the_others_run(tmp_path):
+    made = pool(tmp_path, [(0.1, "ok"), (0.1, "ok")], Devices(["0", "1"]))
+    made.sweep.trials[0].devices = 3
+    made.run()
+    assert states(made) == ["failed", "finished"]
+    assert "asks for 3 devices" in made.sweep.trials[0].error
