@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 CORES = "SEGLAB_CORES"  # how many of this machine's cores a trial of a sweep may use
+TRIAL = "SEGLAB_TRIAL"  # JSON: of which sweep a process is a trial, its number, its axes (key -> value)
 LIFELINE = "SEGLAB_LIFELINE"  # set where stdin is a pipe that closes when the process's supervisor ends, however it ends
 
 # What another launcher, or an earlier Lightning, told this process and would mislead the processes it starts.

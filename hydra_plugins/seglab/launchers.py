@@ -24,6 +24,7 @@ from seglab.config import plain
 from seglab.config.commandline import quoted
 from seglab.config.identity import identity
 from seglab.errors import ConfigError, TrainingError
+from seglab.processes import TRIAL
 from seglab.sweep.backend import Backend, Order
 from seglab.sweep.devices import Devices, chosen
 from seglab.sweep.folder import FILE, Sweep
@@ -160,7 +161,7 @@ class TrialLauncher(Launcher):
         told = {"sweep": f"{self.path.parent.name}/{self.path.name}", "number": trial.number, "axes": trial.axes}
         return Order(
             [*_command(), *given, *trial.overrides, *trial.changed, *own, *again], folder, Path.cwd(),
-            {"SEGLAB_TRIAL": json.dumps(told)},
+            {TRIAL: json.dumps(told)},
         )  # fmt: skip
 
     def halved(self, trial: Trial) -> list[str] | None:

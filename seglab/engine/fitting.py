@@ -136,7 +136,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         _go_on(job, saved, source, trainer, data, record)
     # Last, and closed whatever happens: a tracker reports a run to others, and the next job of a sweep opens its own.
     quiet = config["trainer"].get("fast_dev_run") or launch.global_rank() > 0
-    with trackers.opened([] if quiet else trackers.loggers(config, run, name, stamp.content["tracker"])) as made:
+    with trackers.opened([] if quiet else trackers.loggers(config, run, name, stamp.content["tracker"], job.choices)) as made:
         trainer.loggers = made
         record.begin()
         if saved and trainer.is_global_zero:
@@ -157,6 +157,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         if config["pictures"] and trainer.is_global_zero:
             trackers.log_pictures(made, _draw(task, trainer, data, config["pictures"], run))
         trackers.log_classes(made, record.content["per_class"])
+        trackers.log_score(made, monitor, record.content["score"])
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
     summary.places(out, run, FILES)
 

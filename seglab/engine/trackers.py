@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import netrc
 import os
@@ -19,8 +20,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from seglab.build import build
 from seglab.checkpoint import Checkpoint
 from seglab.errors import ConfigError, nearest
+from seglab.processes import TRIAL
 
 MOST = 8  # pictures sent to a tracker
+TAG = 64  # characters of a tag, by W&B's rule
 _FOLDERS = {CSVLogger: "logs", TensorBoardLogger: "tensorboard"}
 
 
@@ -29,14 +32,14 @@ def run_id(saved: Checkpoint | None) -> str:
     return saved.own["tracker"] if saved else secrets.token_hex(4)
 
 
-def loggers(config: dict[str, Any], run: Path, name: str, run_id: str) -> list[Logger]:
+def loggers(config: dict[str, Any], run: Path, name: str, run_id: str, choices: dict[str, str]) -> list[Logger]:
     """The loggers of the run folder `run`: one, or none. ConfigError for wrong settings or a missing package."""
     node = dict(config["logger"])
     if not node:
         return []
     target = str(node.get("_target_", ""))
     if target.endswith("WandbLogger"):
-        return [_wandb(node, config, run, name, run_id)]
+        return [_wandb(node, config, run, name, run_id, choices)]
     given: dict[str, Any] = {"save_dir": str(run)}
     for cls, folder in _FOLDERS.items():
         if target.endswith(cls.__name__):
@@ -46,7 +49,9 @@ def loggers(config: dict[str, Any], run: Path, name: str, run_id: str) -> list[L
     return [build(node, Logger, "logger", **{k: v for k, v in given.items() if k not in node})]
 
 
-def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str, run_id: str) -> WandbLogger:
+def _wandb(
+    node: dict[str, Any], config: dict[str, Any], run: Path, name: str, run_id: str, choices: dict[str, str]
+) -> WandbLogger:
     mode = node.pop("mode", "auto")
     if mode not in ("auto", "online", "offline"):
         raise ConfigError(
@@ -60,10 +65,11 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str, r
     for key in node:
         if key not in known and key != "_target_":
             raise ConfigError(f"There is no key '{key}' in 'logger'.{nearest(key, ['mode', *known])}")
-    more: dict[str, Any] = {k: node.pop(k) for k in ("entity", "group", "tags") if k in node}
-    parent = run.parent
-    if more.get("group") is None and (parent / "multirun.yaml").exists():
-        more["group"] = f"{parent.parent.name}/{parent.name}"
+    more: dict[str, Any] = {k: node.pop(k) for k in ("entity", "group", "job_type", "tags") if k in node}
+    place = _place_in_sweep(run)
+    name = place.pop("name", name) if config["name"] is None else name
+    for key, value in place.items():
+        more[key] = [*(more.get(key) or []), *value] if key == "tags" else more.get(key) or value
     settings = wandb.Settings(silent=True, console="off", disable_git=True)
     given = {k: v for k, v in more.items() if v is not None}
     said = io.StringIO()
@@ -71,9 +77,28 @@ def _wandb(node: dict[str, Any], config: dict[str, Any], run: Path, name: str, r
         # In the node, because WandbLogger hands what it does not know itself on to wandb.init.
         node = {"id": run_id, **node, **given, "settings": settings}
         made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline)
-        made.experiment.config.update(config, allow_val_change=True)
+        # The names of choices are columns beside the settings: a dashboard groups by choices.loss, not by a dict of terms.
+        made.experiment.config.update({**config, "choices": choices}, allow_val_change=True)
     logging.getLogger("wandb").info(said.getvalue().strip())
     return made
+
+
+def _place_in_sweep(run: Path) -> dict[str, Any]:
+    """name, group, job_type and tags of a sweep's trial, so that a dashboard shows the sweep without a click; {} for a single run."""
+    parent = run.parent
+    if not (text := os.environ.get(TRIAL)):
+        return {"group": f"{parent.parent.name}/{parent.name}"} if (parent / "multirun.yaml").exists() else {}
+    told = json.loads(text)
+    tags = [f"{key}={value}"[:TAG] for key, value in told["axes"].items()]
+    name = " ".join([str(told["number"]), *(f"{key}={value}" for key, value in told["axes"].items())])
+    return {"name": name[:128], "group": told["sweep"], "job_type": "trial", "tags": tags}
+
+
+def log_score(made: list[Logger], monitor: str | None, score: float | None) -> None:
+    """The run's score under the name of its monitor as well as `score`, which is a column for whatever was monitored."""
+    for logger in made:
+        if isinstance(logger, WandbLogger) and score is not None:
+            logger.experiment.summary.update({"score": score, "monitor": monitor})
 
 
 def _has_key() -> bool:

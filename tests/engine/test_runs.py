@@ -283,6 +283,35 @@ def test_wandb_gets_the_users_settings_and_is_closed(train, monkeypatch):
     assert wandb.run is None
 
 
+def test_wandb_shows_a_sweep_without_a_click(train, monkeypatch):
+    import wandb
+
+    seen, real = {}, wandb.init
+
+    @functools.wraps(real)
+    def init(**settings):
+        seen.update(settings)
+        seen["run"] = real(**settings)
+        return seen["run"]
+
+    finish = wandb.Run.finish
+
+    def finishing(run, **settings):
+        seen["summary"] = dict(run.summary)  # gone afterwards
+        finish(run, **settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb.Run, "finish", finishing)
+    told = {"sweep": "2026-01-02/03-04-05", "number": 7, "axes": {"loss": "0.5*dice+ce", "optimizer.lr": "0.01"}}
+    monkeypatch.setenv("SEGLAB_TRIAL", json.dumps(told))
+    found = train("logger=wandb", "logger.mode=offline", "logger.tags=[mine]")
+    assert (seen["group"], seen["job_type"]) == ("2026-01-02/03-04-05", "trial")
+    assert seen["name"] == "7 loss=0.5*dice+ce optimizer.lr=0.01"
+    assert seen["tags"] == ["mine", "loss=0.5*dice+ce", "optimizer.lr=0.01"]
+    assert seen["run"].config["choices"]["data"] == "cells"
+    assert (seen["summary"]["score"], seen["summary"]["monitor"]) == (found["score"], "val/iou")
+
+
 @pytest.mark.parametrize("mode", ["binary", "multilabel"])
 def test_folders_of_other_modes_go_all_the_way(tmp_path, mode):
     from seglab.engine import fit
