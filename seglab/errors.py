@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -67,6 +68,12 @@ def disk(error: BaseException | None) -> str | None:
 def visible(text: str) -> str:
     """The text on one line, characters that a terminal would obey (escape sequences, line ends) spelled out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The path as a user would type it: relative to where they stand if it lies below."""
+    relative = os.path.relpath(path)
+    return visible(os.fspath(path) if relative.startswith("..") else relative)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -103,9 +103,11 @@ class TrialLauncher(Launcher):
         backend = self.backend(sweep)
         table = Table(sweep, backend)
         pool = Pool(sweep, backend, source, self.order, table, self.rules, self.halved)
-        with table.shown():
-            pool.run()
-        report(sweep, table.out)
+        try:
+            with table.shown():
+                pool.run()
+        finally:
+            report(sweep, table.out)
         if self.raises and (failed := sweep.count("failed")):
             raise TrainingError(f"{failed} of {len(sweep.trials)} trials failed; see {sweep.path / 'summary.csv'}.")
 

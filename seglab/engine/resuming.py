@@ -13,8 +13,7 @@ from seglab import checkpoint, results
 from seglab.checkpoint import Checkpoint
 from seglab.config import flat, load, override, plain
 from seglab.data.source import Source
-from seglab.engine.summary import shown
-from seglab.errors import CheckpointError, ConfigError, DataError
+from seglab.errors import CheckpointError, ConfigError, DataError, shown
 
 log = logging.getLogger("seglab")
 Config = dict[str, Any]

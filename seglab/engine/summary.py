@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import nn
 
 from seglab import __version__
 from seglab.data.source import Source
-from seglab.errors import visible
+from seglab.errors import shown, visible
 from seglab.types import Spec
 
 MAX_ROWS = 40
@@ -44,12 +43,6 @@ def where(trainer: Any) -> str:
     device = trainer.strategy.root_device
     several = f"{trainer.world_size} processes on {device.type}" if trainer.world_size > 1 else str(device)
     return f"{several}, {trainer.precision}"
-
-
-def shown(path: Path) -> str:
-    """The path as a user would type it: relative to where they stand if it lies below."""
-    relative = os.path.relpath(path)
-    return visible(str(path) if relative.startswith("..") else relative)
 
 
 def scores(out: Console, spec: Spec, per_class: dict[str, dict[str, dict[str, float]]], metrics: dict[str, float]) -> None:

@@ -84,7 +84,7 @@ def _wandb(
 
 
 def _place_in_sweep(run: Path) -> dict[str, Any]:
-    """name, group, job_type and tags of a sweep's trial, so that a dashboard shows the sweep without a click; {} for a single run."""
+    """name, group, job_type and tags of a sweep's trial, so that a dashboard shows the sweep without a click."""
     parent = run.parent
     if not (text := os.environ.get(TRIAL)):
         return {"group": f"{parent.parent.name}/{parent.name}"} if (parent / "multirun.yaml").exists() else {}

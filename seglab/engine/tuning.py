@@ -29,7 +29,7 @@ from seglab.engine.journal import claim, console, journal
 from seglab.engine.largest_batch import search
 from seglab.engine.lr_range import Curve, Sweep, rate_multiples
 from seglab.engine.progress import class_pixels
-from seglab.errors import ConfigError, TrainingError
+from seglab.errors import ConfigError, TrainingError, shown
 from seglab.tasks.base import Task
 from seglab.tasks.watch import NotFiniteError
 from seglab.viz.lr_curve import lr_curve
@@ -194,7 +194,7 @@ def _suggest(job: Job, bench: Bench, curve: Curve) -> float | None:
         if (encoder := bench.config["optimizer"].get("encoder_lr")) is not None:  # the ratio that was swept
             found["optimizer.encoder_lr"] = short(rate * encoder / bench.config["optimizer"]["lr"])
         _command(job, out, found)
-    out.print(f"{summary.shown(job.run)}/", markup=False, style="bold")
+    out.print(f"{shown(job.run)}/", markup=False, style="bold")
     out.print(f"  {'lr.png':<22}loss over learning rate\n  {'lr.csv':<22}the numbers behind it", markup=False)
     return rate
 

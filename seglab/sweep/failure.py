@@ -50,4 +50,5 @@ def reason(code: int, lines: list[str], results: dict[str, Any], memory: bool) -
     said = next((line.strip() for line in reversed(lines) if _SENTENCE.search(line)), None)
     if results.get("status") == "failed" and results.get("error"):
         said = said or str(results["error"])
+    said = re.sub(r"^(?:\w+\.)+(?=\w+: )", "", said) if said else None  # the module of the error's class
     return " ".join((said or f"exit code {code}; {lines[-1] if lines else 'it said nothing'}").split())[:400]

@@ -14,7 +14,7 @@ from typing import Any
 
 from seglab.errors import ConfigError, DataError
 from seglab.results import replacing
-from seglab.sweep.trial import State, Trial
+from seglab.sweep.trial import State, Trial, broken
 
 SCHEMA = 1
 FILE = "sweep.json"
@@ -41,10 +41,13 @@ class Sweep:
         return list(dict.fromkeys(key for trial in self.trials for key in trial.axes))
 
     def best(self) -> Trial | None:
-        """The finished trial with the best score; None where none has one."""
+        """The finished trial with the best score; None where none has one, or where they are of different kinds."""
         top: Trial | None = None
-        for trial in self.trials:
-            if trial.state == "finished" and trial.better(top.score if top else None):
+        finished = [trial for trial in self.trials if trial.state == "finished"]
+        if len({(trial.monitor, trial.higher) for trial in finished if trial.score is not None}) > 1:
+            return None
+        for trial in finished:
+            if trial.better(top.score if top else None):
                 top = trial
         return top
 
@@ -94,13 +97,16 @@ class Sweep:
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror}); name the folder of a sweep.") from error
         except ValueError as error:
-            raise DataError(f"{file} is not valid JSON ({error}); start the sweep in another folder.") from error
-        kinds = {"command": list, "hydra": list, "trials": list, "created": str, "launcher": str}
-        sound = isinstance(data, dict) and data.get("schema") == SCHEMA
-        if not sound or not all(isinstance(data.get(key), kind) for key, kind in kinds.items()):
-            raise DataError(f"{file} is not a sweep's record of this seglab; start the sweep in another folder.")
+            raise broken(file, str(error)) from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("trials"), list):
+            raise broken(file, f"its schema is not {SCHEMA}")
+        for key in ("command", "hydra"):
+            if not isinstance(data.get(key), list) or not all(isinstance(word, str) for word in data[key]):
+                raise broken(file, f"{key} is {data.get(key)!r}")
+        if not isinstance(data.get("total"), int | None) or not isinstance(data.get("created"), str):
+            raise broken(file, "total or created is missing")
         trials = [Trial.from_dict(trial, file) for trial in data["trials"]]
-        return cls(path, data["command"], data["hydra"], data["launcher"], data["created"], trials, data.get("total"))
+        return cls(path, data["command"], data["hydra"], str(data.get("launcher")), data["created"], trials, data["total"])
 
     def go_on(self, old: Sweep) -> None:
         """Take the trials of the sweep's earlier session over. What it left running was cut off."""

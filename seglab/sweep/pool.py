@@ -137,8 +137,9 @@ class Pool:
     def _start(self) -> bool:
         """Start what there is room for; whether anything is left to start."""
         if self.signals:
-            for one in self.running:
+            for one in (one for one in self.running if one.why is None):
                 one.end("asked", SAVING)
+                self.show.event(one.trial, "saves its state")
             return False
         while (trial := self._next()) is not None:
             folder = self.sweep.folder(trial)
@@ -216,6 +217,7 @@ class Pool:
                 return
             if self.retried.get(trial.number, 0) < self.rules.retries and not self.signals:
                 self.retried[trial.number] = self.retried.get(trial.number, 0) + 1
+                trial.state = "waiting"
                 self.show.event(trial, "again")
                 self.again.append(trial)
                 self.sweep.write()
@@ -234,7 +236,7 @@ class Pool:
             return False
         folder = self.sweep.folder(trial)
         folder.rename(folder.with_name(f"{folder.name}.{trial.attempts}-out-of-memory"))
-        trial.changed, trial.epoch, trial.score = changes, 0, None
+        trial.changed, trial.epoch, trial.score, trial.state = changes, 0, None, "waiting"
         self.show.event(trial, "halved")
         self.again.append(trial)
         self.sweep.write()

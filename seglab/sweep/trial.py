@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from seglab.errors import DataError
 
@@ -54,9 +55,28 @@ class Trial:
     @classmethod
     def from_dict(cls, data: Any, path: Path) -> Trial:
         """The trial of plain data; DataError (naming the file `path`) if it is none."""
-        names = {f.name for f in fields(cls)}
-        kinds = {"number": int, "overrides": list, "axes": dict, "folder": str, "state": str}
-        sound = isinstance(data, dict) and all(isinstance(data.get(k), kind) for k, kind in kinds.items())
-        if not sound or set(data) - names or data["state"] not in get_args(State):
-            raise DataError(f"{path} is not a sweep's record of this seglab; start the sweep in another folder.")
-        return cls(**data)
+        try:
+            made = cls(**data)
+        except TypeError as error:
+            raise broken(path, str(error)) from error
+        for name, kind in get_type_hints(cls).items():
+            if not _fits(getattr(made, name), kind):
+                raise broken(path, f"{name} of trial {made.number} is {getattr(made, name)!r}")
+        return made
+
+
+def broken(path: Path, why: str) -> DataError:
+    """The error for a sweep.json that seglab did not write so."""
+    return DataError(f"{path} is not a sweep's record of this seglab ({why}); leave it out, or start the sweep anew.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether plain data is of a type such as list[str], dict[str, str], float | None or a Literal."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) in (list, dict):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return isinstance(value, get_origin(kind)) and all(isinstance(v, str) for v in inner)
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
