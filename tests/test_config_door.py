@@ -137,7 +137,9 @@ def test_what_hydra_refuses_is_left_to_hydra():
 def sweep(path: Path, command: list[str], states: list[str], total: int = 2) -> Path:
     path.mkdir(parents=True)
     trials = [{"state": state} for state in states]
-    (path / "sweep.json").write_text(json.dumps({"command": command, "hydra": ["hydra.launcher.retries=1"], "trials": trials, "total": total}))
+    (path / "sweep.json").write_text(
+        json.dumps({"command": command, "hydra": ["hydra.launcher.retries=1"], "trials": trials, "total": total})
+    )
     return path
 
 
@@ -148,7 +150,13 @@ def test_a_sweep_goes_on_with_the_command_given_or_its_own(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     sweep(tmp_path / "s", ["seed=1,2"], ["finished"])
     assert prepared(["-m", "seed=1,2,3", "sweep.resume=s"], {}) == ["-m", "seed=1,2,3", "hydra.sweep.dir='s'", GO_ON]
-    assert prepared(["sweep.resume=s", "-m"], {}) == ["-m", "seed=1,2", "hydra.launcher.retries=1", "hydra.sweep.dir='s'", GO_ON]
+    assert prepared(["sweep.resume=s", "-m"], {}) == [
+        "-m",
+        "seed=1,2",
+        "hydra.launcher.retries=1",
+        "hydra.sweep.dir='s'",
+        GO_ON,
+    ]
     assert prepared(["-m", "seed=1", "sweep.resume=null"], {}) == ["-m", "seed=1"]
 
 
@@ -178,7 +186,7 @@ def test_auto_with_a_folder_starts_there_or_goes_on(tmp_path, monkeypatch):
     [
         (["-m", "sweep.resume=nowhere"], "there is no nowhere/sweep.json"), (["sweep.resume=s"], "give -m"),
         (["-m", "sweep.resume=s", "hydra.sweep.dir=t"], "two folders"), (["-m", "sweep.resume=broken"], "not a sweep's record"),
-        (["-m", "sweep.resum=s"], "'sweep'"),
+        (["-m", "sweep.resum=s"], "Did you mean 'sweep.resume'?"),
     ],
 )  # fmt: skip
 def test_what_sweep_cannot_be_resumed_is_one_sentence(argv, words, run, tmp_path):
@@ -217,7 +225,9 @@ def test_a_signal_ends_the_sweep_and_another_error_only_its_job(run):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("mode", "key"), [((), "hydra.run.dir"), (("-m", "hydra/launcher=basic"), "hydra.sweep.dir"), (("-m",), "hydra.sweep.dir")])
+@pytest.mark.parametrize(
+    ("mode", "key"), [((), "hydra.run.dir"), (("-m", "hydra/launcher=basic"), "hydra.sweep.dir"), (("-m",), "hydra.sweep.dir")]
+)
 def test_a_folder_that_cannot_be_made_is_one_sentence(mode, key, run, tmp_path):
     (tmp_path / "file").touch()
     code, said = run(pytest.fail, *mode, f"{key}=file/run")

@@ -90,6 +90,8 @@ def sweeping(argv: list[str], multirun: bool) -> list[str]:
     DIR: go on with that sweep, whose own command is repeated if none is given. auto: with hydra.sweep.dir=FOLDER if that
     holds one, else with the latest unfinished sweep of this same command; where there is none it starts anew.
     """
+    for wrong in (m[1] for a in argv if (m := re.match(r"\+{0,2}(sweep\b[^=]*)=", a)) and m[1] != "sweep.resume"):
+        raise ConfigError(f"There is no key '{wrong}'. Did you mean 'sweep.resume'?")
     asked, given = _literal(argv, ("sweep.resume", "hydra.sweep.dir")), [a for a in argv if not _RESUME.match(a)]
     if len(given) == len(argv) or "sweep.resume" not in asked:
         return given
