@@ -77,6 +77,10 @@ class TrialLauncher(Launcher):
                 f"{self.path} holds a sweep already; choose another folder with hydra.sweep.dir=DIR, or go on with "
                 f"sweep.resume=DIR."
             )
+        if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
+            raise ConfigError(
+                "Each of these processes would run the whole sweep; start -m by python alone, its trials start theirs."
+            )
         self.raises = issubclass(_class(config.hydra.sweeper), BasicSweeper)
 
     def backend(self, sweep: Sweep) -> Backend:
@@ -89,7 +93,10 @@ class TrialLauncher(Launcher):
         given = self.config.hydra.overrides
         own = [str(o) for o in given.hydra if not _FOLDER.match(str(o))]
         sweep = Sweep(self.path, [str(o) for o in given.task], own, self.name)
-        sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
+        if self.resume:
+            sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
+        else:
+            sweep.claim(patience=1.0)  # of two sweeps started in the same second one gets the folder
         try:
             if (self.path / FILE).exists():
                 sweep.go_on(Sweep.read(self.path))

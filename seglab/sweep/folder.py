@@ -33,6 +33,7 @@ class Sweep:
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
     trials: list[Trial] = field(default_factory=list)
     total: int | None = None  # how many trials it will have, where that is known
+    again: bool = False  # this is not its first session
     _lock: int | None = None
 
     @property
@@ -110,12 +111,12 @@ class Sweep:
 
     def go_on(self, old: Sweep) -> None:
         """Take the trials of the sweep's earlier session over. What it left running was cut off."""
-        self.created, self.trials, self.total = old.created, old.trials, old.total
+        self.created, self.trials, self.total, self.again = old.created, old.trials, old.total, True
         for trial in self.trials:
             if trial.state == "running":
                 trial.state = "interrupted"
 
-    def claim(self, waiting: Callable[[], None], patience: float = 330.0) -> None:
+    def claim(self, waiting: Callable[[], None] = lambda: None, patience: float = 330.0) -> None:
         """Make the folder this process's, as long as it or one of its trials lives. ConfigError if another keeps it.
 
         The trials inherit the lock: those of a sweep that was killed save their state first, for which `waiting` is called

@@ -25,6 +25,7 @@ READ = 0.5  # and at their files
 SAVING = 300.0  # seconds that a trial has to save its state, from SIGTERM to SIGKILL
 HUNG = 20.0  # and one that counts as hung
 ENDED = (130, 138, 143)  # exit codes of a run that was asked to end, and saved its state
+BEGUN = "train.log"  # in the folder of a run that can be gone on with
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Pool:
             return False
         while (trial := self._next()) is not None:
             folder = self.sweep.folder(trial)
-            resumed = trial.attempts > 0 and folder.is_dir()
+            # A sweep may have been killed between a trial's start and the record of it.
+            resumed = (folder / BEGUN).exists() and (trial.attempts > 0 or self.sweep.again)
             size = sum(p.stat().st_size for p in folder.glob("output.log"))
             try:
                 handle = self.backend.start(trial, self.order(trial, resumed))

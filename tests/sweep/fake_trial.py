@@ -15,7 +15,11 @@ def main(folder: Path, seconds: float, kind: str) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     first = not (folder / "began").exists()
     (folder / "began").touch()
-    moment = {"device": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": os.environ.get("OMP_NUM_THREADS"), "began": time.time()}
+    moment = {
+        "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "began": time.time(),
+    }
     ranks = [name for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT") if name in os.environ]
     epochs = 4
     for epoch in range(epochs):

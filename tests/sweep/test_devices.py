@@ -12,7 +12,9 @@ from seglab.sweep.devices import Devices, chosen
 
 
 @given(
-    st.integers(1, 6), st.sampled_from(["auto", 1, 2, 0.5, 0.25]), st.lists(st.tuples(st.booleans(), st.integers(1, 2)), max_size=40)
+    st.integers(1, 6),
+    st.sampled_from(["auto", 1, 2, 0.5, 0.25]),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 2)), max_size=40),
 )
 def test_a_device_is_never_leased_twice(count, per_trial, steps):
     names = [str(n) for n in range(count)]

@@ -21,6 +21,7 @@ from seglab.sweep.local import Local
 from seglab.sweep.pool import Pool, Rules
 from seglab.sweep.trial import Trial
 
+RULES = Rules()
 FAKE = Path(__file__).with_name("fake_trial.py")
 
 
@@ -51,7 +52,7 @@ class Silent:
         pass
 
 
-def pool(tmp_path: Path, kinds: list[tuple[float, str]], devices: Devices, rules: Rules = Rules(), prune=(), halved=None) -> Pool:
+def pool(tmp_path: Path, kinds: list[tuple[float, str]], devices: Devices, rules: Rules = RULES, prune=(), halved=None) -> Pool:
     """A pool of fake trials, (seconds, kind) each."""
     trials = [Trial(n, [str(s), kind], {"n": str(n)}, str(n), devices=1, epochs=4) for n, (s, kind) in enumerate(kinds)]
     sweep = Sweep(tmp_path / "sweep", ["n=..."], total=len(trials))
@@ -172,3 +173,17 @@ def test_a_trial_that_never_fits_fails_and_the_others_run(tmp_path):
     made.run()
     assert states(made) == ["failed", "finished"]
     assert "asks for 3 devices" in made.sweep.trials[0].error
+
+
+def test_a_trial_goes_on_where_there_is_a_run_to_go_on_with(tmp_path):
+    for again, log, expected in ((True, True, True), (True, False, False), (False, True, False)):
+        seen = []
+        made = pool(tmp_path / f"{again}{log}", [(0.1, "ok")], Devices([]))
+        made.sweep.again = again  # killed before it could write down that the trial had begun: attempts is 0
+        folder = made.sweep.folder(made.sweep.trials[0])
+        folder.mkdir(parents=True)
+        if log:
+            (folder / "train.log").touch()
+        order, made.order = made.order, lambda trial, resumed: seen.append(resumed) or order(trial, resumed)  # noqa: B023
+        made.run()
+        assert seen == [expected]
