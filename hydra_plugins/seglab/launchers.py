@@ -20,6 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from seglab.build import check_type
 from seglab.config import plain
 from seglab.config.commandline import quoted
 from seglab.config.identity import identity
@@ -35,6 +36,7 @@ from seglab.sweep.trial import DONE, Trial
 from seglab.sweep.watching import Row
 
 _FOLDER = re.compile(r"[~+]*hydra\.(sweep\.dir|launcher\.resume|mode)\b")
+_COMMON = {"retries": int, "halve_batch": bool, "trial_timeout": float | None, "resume": bool}
 _OURS = re.compile(r"[~+]*hydra[./](run|sweep|launcher|sweeper|mode)\b|[~+]*hydra\.job\.(num|id)\b")
 
 
@@ -64,7 +66,12 @@ class TrialLauncher(Launcher):
     def __init__(
         self, retries: int = 0, halve_batch: bool = False, trial_timeout: float | None = None, resume: bool = False
     ) -> None:
-        self.rules, self.resume = Rules(retries, halve_batch, trial_timeout), resume
+        given = {"retries": retries, "halve_batch": halve_batch, "trial_timeout": trial_timeout, "resume": resume}
+        for key, kind in _COMMON.items():
+            check_type(given[key], kind, f"hydra.launcher.{key}")
+            if not isinstance(given[key], bool) and (given[key] or 0) < 0:
+                raise ConfigError(f"hydra.launcher.{key} is {given[key]}; it must be 0 or more.")
+        self.rules, self.resume = Rules(retries, halve_batch, trial_timeout or None), resume
         self.sweep: Sweep | None = None
         self.raises = True  # a sweeper of seglab's own looks at the trials itself
 
@@ -92,7 +99,7 @@ class TrialLauncher(Launcher):
         """The sweep's record: a new one, or that of the folder which is gone on with."""
         given = self.config.hydra.overrides
         own = [str(o) for o in given.hydra if not _FOLDER.match(str(o))]
-        sweep = Sweep(self.path, [str(o) for o in given.task], own, self.name)
+        sweep = Sweep(self.path, [str(o) for o in given.task], own, self.name, study=not self.raises)
         if self.resume:
             sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
         else:
@@ -105,9 +112,9 @@ class TrialLauncher(Launcher):
         finally:
             sweep.release()
 
-    def run(self, sweep: Sweep, source: Source) -> None:
+    def run(self, sweep: Sweep, source: Source, backend: Backend | None = None) -> None:
         """Run the trials of a source, and tell at the end what became of them; TrainingError if some failed."""
-        backend = self.backend(sweep)
+        backend = backend or self.backend(sweep)
         table = Table(sweep, backend)
         pool = Pool(sweep, backend, source, self.order, table, self.rules, self.halved)
         try:

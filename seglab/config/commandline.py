@@ -107,8 +107,11 @@ def sweeping(argv: list[str], multirun: bool) -> list[str]:
         raise ConfigError(f"sweep.resume={folder}: there is no {Path(folder, SWEEP)}; give the folder of a sweep, or auto.")
     if target is not None and Path(target).resolve() != Path(folder).resolve():
         raise ConfigError(f"sweep.resume={folder} and hydra.sweep.dir={target} are two folders; give only sweep.resume.")
-    own = [] if any("=" in a or a.startswith("~") for a in given) else recorded(Path(folder))
-    return [*given, *own, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
+    new = [a for a in given if "=" in a or a.startswith("~")]
+    # Settings of Hydra's own (more trials, other devices) come on top of the sweep's own command.
+    own = [] if any(not a.startswith("hydra.") for a in new) else recorded(Path(folder))
+    flags = [a for a in given if a not in new]
+    return [*flags, *own, *new, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
 
 
 def recorded(folder: Path) -> list[str]:

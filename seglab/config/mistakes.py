@@ -8,12 +8,14 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.config.composing import COMPOSING, composed, conf_dir
-from seglab.errors import nearest
+from seglab.errors import SeglabError, nearest
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
     """One sentence for an error of Hydra's: the culprit, and the nearest right name where there is one."""
     text = str(error)
+    if isinstance(error.__cause__, SeglabError):  # of a launcher or sweeper of ours, which Hydra makes
+        return str(error.__cause__)
     if isinstance(error, OverrideParseException):
         why = first_line(error)
         return f"The override '{error.override}' cannot be read ({why}); write key=value, quoted if it holds ( ) or spaces."
@@ -52,10 +54,11 @@ def _unknown_key(key: str, overrides: list[str]) -> str:
         meant = [d.name for d in conf_dir().iterdir() if (d / f"{value}.yaml").is_file()]
         if meant and "Did you mean" in (hint := nearest(key, meant)):
             return f"There is no key '{key}'.{hint}"
+    own = key.split(".")[0] == "hydra"
     try:
-        config = composed([g for g in groups if g.split("=")[0] != key])
+        config = composed([g for g in groups if g.split("=")[0] != key], hydra=own)
     except COMPOSING:  # one of them is wrong too, or a sweep over choices
-        config = composed([])
+        config = composed([], hydra=own)
     return missing_part(key, config) or f"The key '{key}' cannot be set this way."
 
 

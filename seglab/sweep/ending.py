@@ -73,7 +73,7 @@ def places(sweep: Sweep, out: Console) -> None:
             _say(out, f"  {name:<13}{text}")
     if not over(sweep):
         _say(out, f"It is not finished; go on with:  {words.going_on(sweep)}", "bold")
-    elif any(t.state == "failed" for t in sweep.trials):
+    elif not sweep.study and any(t.state == "failed" for t in sweep.trials):
         _say(out, f"Try the failed ones again with:  {words.going_on(sweep)}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from seglab.errors import ConfigError, DataError
 from seglab.results import replacing
-from seglab.sweep.trial import State, Trial, broken
+from seglab.sweep.trial import State, Trial, broken, fits
 
 SCHEMA = 1
 FILE = "sweep.json"
@@ -30,6 +30,7 @@ class Sweep:
     command: list[str]  # the overrides of the command, with the values that are swept over
     hydra: list[str] = field(default_factory=list)  # and those of Hydra's own section, without the folder
     launcher: str = "pool"
+    study: bool = False  # a sampler thinks of the trials
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
     trials: list[Trial] = field(default_factory=list)
     total: int | None = None  # how many trials it will have, where that is known
@@ -79,13 +80,8 @@ class Sweep:
 
     def to_dict(self, best: Trial | None) -> dict[str, Any]:
         """Plain data, as sweep.json holds it."""
-        head = {
-            "schema": SCHEMA,
-            "created": self.created,
-            "launcher": self.launcher,
-            "command": self.command,
-            "hydra": self.hydra,
-        }
+        keys = ("created", "launcher", "study", "command", "hydra")
+        head = {"schema": SCHEMA, **{key: getattr(self, key) for key in keys}}
         found = {"axes": self.axes, "total": self.total, "best": best.number if best else None}
         return {**head, **found, "trials": [trial.to_dict() for trial in self.trials]}
 
@@ -101,13 +97,12 @@ class Sweep:
             raise broken(file, str(error)) from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("trials"), list):
             raise broken(file, f"its schema is not {SCHEMA}")
-        for key in ("command", "hydra"):
-            if not isinstance(data.get(key), list) or not all(isinstance(word, str) for word in data[key]):
+        kinds = {"command": list[str], "hydra": list[str], "launcher": str, "study": bool, "created": str, "total": int | None}
+        for key, kind in kinds.items():
+            if key not in data or not fits(data[key], kind):
                 raise broken(file, f"{key} is {data.get(key)!r}")
-        if not isinstance(data.get("total"), int | None) or not isinstance(data.get("created"), str):
-            raise broken(file, "total or created is missing")
         trials = [Trial.from_dict(trial, file) for trial in data["trials"]]
-        return cls(path, data["command"], data["hydra"], str(data.get("launcher")), data["created"], trials, data["total"])
+        return cls(path, trials=trials, **{key: data[key] for key in kinds})
 
     def go_on(self, old: Sweep) -> None:
         """Take the trials of the sweep's earlier session over. What it left running was cut off."""

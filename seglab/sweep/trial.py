@@ -60,7 +60,7 @@ class Trial:
         except TypeError as error:
             raise broken(path, str(error)) from error
         for name, kind in get_type_hints(cls).items():
-            if not _fits(getattr(made, name), kind):
+            if not fits(getattr(made, name), kind):
                 raise broken(path, f"{name} of trial {made.number} is {getattr(made, name)!r}")
         return made
 
@@ -70,12 +70,12 @@ def broken(path: Path, why: str) -> DataError:
     return DataError(f"{path} is not a sweep's record of this seglab ({why}); leave it out, or start the sweep anew.")
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Whether plain data is of a type such as list[str], dict[str, str], float | None or a Literal."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is UnionType:
-        return any(_fits(value, part) for part in get_args(kind))
+        return any(fits(value, part) for part in get_args(kind))
     if get_origin(kind) in (list, dict):
         inner = [*value, *value.values()] if isinstance(value, dict) else value
         return isinstance(value, get_origin(kind)) and all(isinstance(v, str) for v in inner)
