@@ -13,13 +13,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from hydra_plugins.seglab.launchers import TrialLauncher
 from seglab.build import check_type
 from seglab.config import COMPOSING, explain
 from seglab.config.identity import BESIDE, BESIDE_KEYS
-from seglab.errors import ConfigError, SeglabError, TrainingError, nearest
+from seglab.errors import ConfigError, SeglabError, TrainingError, nearest, shown, visible
 from seglab.sweep.folder import Sweep
 from seglab.sweep.plan import Plan, quiet
 from seglab.sweep.space import Axis, Choice, Number
@@ -160,18 +160,14 @@ def conclude(study: Any, sweep: Sweep) -> None:
     with suppress(Exception):  # after a signal, or on a full disk: the pictures are the least of it
         drawn = plots(study)
     out = Console(highlight=False, soft_wrap=True)
-    several = len(study.plan.directions) > 1
-    best = study.best()
-    for record in best if several else best[:1]:
-        trial = study.trial(record)
-        values = _named(study.plan.objectives or {trial.monitor if trial else "score": ""}, record.values)
-        head = "front" if several else "best"
-        out.print(f"[bold green]{head:5}[/] [bold]{escape(values)}[/]  trial {record.user_attrs['trial']}")
-        for name, text in (trial.axes if trial else record.params).items():
-            out.print(f"      {name}=[cyan]{escape(str(text))}[/]")
+    if len(study.plan.directions) > 1:  # of one objective the sweep's own table has said it
+        for record in study.best():
+            trial, values = study.trial(record), _named(study.plan.objectives, record.values)
+            settings = trial.name() if trial else " ".join(f"{key}={value}" for key, value in record.params.items())
+            out.print(Text.assemble(("front  ", "green"), (visible(values), "bold"), "  ", visible(settings)))
     words = [f"{sweep.count(state)} {state}" for state in get_args(State) if sweep.count(state)]
-    counts = f"{len(study.known)} trials: {', '.join(words) or 'none has ended'}"
-    out.print(f"{counts}; see {', '.join([STUDY, *drawn])} in {sweep.path}", markup=False)
+    files = ", ".join(shown(sweep.path / name) for name in (STUDY, *drawn))
+    out.print(f"{len(study.known)} trials: {', '.join(words) or 'none has ended'}; see {files}", markup=False)
 
 
 def _named(names: Mapping[str, str], values: Sequence[float]) -> str:
