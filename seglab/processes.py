@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 CORES = "SEGLAB_CORES"  # how many of this machine's cores a trial of a sweep may use
 TRIAL = "SEGLAB_TRIAL"  # JSON: of which sweep a process is a trial, its number, its axes (key -> value)
+TRACES = "SEGLAB_TRACES"  # what HYDRA_FULL_ERROR was before a door set it for itself; 1 = the user wants tracebacks
 LIFELINE = "SEGLAB_LIFELINE"  # set where stdin is a pipe that closes when the process's supervisor ends, however it ends
 
 # What another launcher, or an earlier Lightning, told this process and would mislead the processes it starts.
@@ -24,8 +25,9 @@ def cores() -> int:
 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the traces of process groups that this process belongs to or once started."""
-    return {k: v for k, v in environ.items() if not k.startswith(_MISLEADING) and k not in _RANK}
+    """The environment without the traces of process groups, or of a door, that this process belongs to or once started."""
+    kept = {k: v for k, v in environ.items() if not k.startswith(_MISLEADING) and k not in (*_RANK, TRACES)}
+    return {**kept, "HYDRA_FULL_ERROR": environ[TRACES]} if TRACES in environ else kept
 
 
 def end_with_supervisor(act: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from seglab.config.commandline import prepared
 from seglab.config.composing import COMPOSING, conf_dir, register
 from seglab.config.mistakes import explain
 from seglab.errors import ConfigError, SeglabError, Stopped, disk, visible
+from seglab.processes import TRACES
 
 
 def door(job: Callable[[DictConfig], Any], name: str) -> None:
@@ -44,6 +45,7 @@ def door(job: Callable[[DictConfig], Any], name: str) -> None:
 
     register()
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ.setdefault(TRACES, str(int(asked_for_trace)))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands us the exception itself instead of printing it its own way
     try:
         sys.argv[1:] = prepared(sys.argv[1:], os.environ)
@@ -58,6 +60,7 @@ def door(job: Callable[[DictConfig], Any], name: str) -> None:
         fail(_mistake(error))
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
+        os.environ.pop(TRACES, None)
     if failed and asked_for_trace:
         raise failed[0]
     if failed and isinstance(failed[0], SeglabError):

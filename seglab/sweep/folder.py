@@ -14,7 +14,7 @@ from typing import Any
 
 from seglab.errors import ConfigError, DataError
 from seglab.results import replacing
-from seglab.sweep.trial import State, Trial, broken, fits
+from seglab.sweep.trial import DONE, State, Trial, broken, fits
 
 SCHEMA = 1
 FILE = "sweep.json"
@@ -105,7 +105,14 @@ class Sweep:
         return cls(path, trials=trials, **{key: data[key] for key in kinds})
 
     def go_on(self, old: Sweep) -> None:
-        """Take the trials of the sweep's earlier session over. What it left running was cut off."""
+        """Take the trials of the sweep's earlier session over. What it left running was cut off.
+
+        ConfigError if it has jobs of another launcher, of which this one knows nothing.
+        """
+        if old.launcher != self.launcher and any(t.job is not None for t in old.trials if t.state not in DONE):
+            raise ConfigError(
+                f"{self.path} has jobs of hydra/launcher={old.launcher} that may still run; go on with the same launcher."
+            )
         self.created, self.trials, self.total, self.again = old.created, old.trials, old.total, True
         for trial in self.trials:
             if trial.state == "running":

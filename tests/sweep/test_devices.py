@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seglab import processes
 from seglab.errors import ConfigError
 from seglab.sweep import devices
 from seglab.sweep.devices import Devices, chosen
@@ -88,10 +89,16 @@ def test_what_are_no_devices_is_said(asked):
 
 @pytest.mark.parametrize("share", [0, -1, 1.5, "half", True])
 def test_what_is_no_share_is_said(share):
-    with pytest.raises(ConfigError, match="hydra.launcher.per_trial"):
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.per_trial"):
         Devices(["0"], share)
 
 
 def test_a_trial_over_several_devices_takes_no_shares():
-    with pytest.raises(ConfigError, match="trainer.devices=2 needs whole devices"):
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2 needs whole devices"):
         Devices(["0", "1"], 0.5).lease(2)
+
+
+def test_the_doors_own_wish_for_tracebacks_is_not_the_trials():
+    told = processes.clean({"HYDRA_FULL_ERROR": "1", "SEGLAB_TRACES": "0", "PATH": "x"})
+    assert told == {"HYDRA_FULL_ERROR": "0", "PATH": "x"}
+    assert processes.clean({"HYDRA_FULL_ERROR": "1"}) == {"HYDRA_FULL_ERROR": "1"}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from seglab.errors import Stopped
+from seglab.errors import ConfigError, Stopped
 from seglab.sweep.backend import Order
 from seglab.sweep.devices import Devices
 from seglab.sweep.folder import Sweep
@@ -187,3 +187,13 @@ def test_a_trial_goes_on_where_there_is_a_run_to_go_on_with(tmp_path):
         order, made.order = made.order, lambda trial, resumed: seen.append(resumed) or order(trial, resumed)  # noqa: B023
         made.run()
         assert seen == [expected]
+
+
+def test_jobs_of_another_launcher_are_not_started_twice(tmp_path):
+    old, new = Sweep(tmp_path, [], launcher="slurm"), Sweep(tmp_path, [], launcher="pool")
+    old.trials = [Trial(0, [], {}, "0", state="running", job="123")]
+    with pytest.raises(ConfigError, match="jobs of hydra/launcher=slurm"):
+        new.go_on(old)
+    old.trials[0].state = "finished"
+    new.go_on(old)
+    assert new.trials[0].state == "finished"
