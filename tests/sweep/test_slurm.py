@@ -146,6 +146,7 @@ def test_a_job_is_as_large_as_its_trial(tmp_path, cluster, devices, settings, gp
     assert (options["nodes"], options["ntasks-per-node"]) == ("1", "1")
 
 
+@pytest.mark.slow
 def test_trials_run_retry_and_fail_each_by_itself(tmp_path, cluster, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     pool = made(tmp_path, [(0.4, "ok"), (0.4, "raise"), (0.4, "kill once"), (0.4, "ok")], rules=Rules(retries=1), cpus=2)
@@ -162,6 +163,7 @@ def test_trials_run_retry_and_fail_each_by_itself(tmp_path, cluster, monkeypatch
     assert not any(c.startswith("sacct") for c in calls), "the runner's word is enough"
 
 
+@pytest.mark.slow
 def test_a_job_that_comes_back_goes_on_until_its_requeues_are_used_up(tmp_path, cluster):
     """Its minutes are so few that each signal counts as the end of them. `sleep` leaves by SIGTERM, as a run that saves does."""
     pool = made(tmp_path, [(30, "ok")], requeues=1, minutes=5)
@@ -179,6 +181,7 @@ def test_a_job_that_comes_back_goes_on_until_its_requeues_are_used_up(tmp_path, 
     assert "timed-out too many times" in pool.sweep.trials[0].error
 
 
+@pytest.mark.slow
 def test_a_preempted_job_waits_to_be_queued_again(tmp_path, cluster):
     """SIGTERM: the trial leaves, the job stays without a word until SLURM takes it; the next start goes on."""
     pool = made(tmp_path, [(2, "ok")])
@@ -204,6 +207,7 @@ def test_a_preempted_job_waits_to_be_queued_again(tmp_path, cluster):
     assert "resume=auto" in second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "sentence"), [
     ("OUT_OF_MEMORY", "the machine's memory ran out"), ("NODE_FAIL", "JobError: job 1 is gone, without a word of its trial: NODE_FAIL"),
 ])  # fmt: skip
@@ -221,6 +225,7 @@ def test_a_job_that_dies_without_a_word(tmp_path, cluster, state, sentence):
     assert sentence in trial.error
 
 
+@pytest.mark.slow
 def test_a_job_without_a_runner_tells_what_its_shell_said(tmp_path, cluster):
     pool = made(tmp_path, [(0.1, "ok")], setup=["echo no such module >&2; exit 3"])
     pool.run()
@@ -229,6 +234,7 @@ def test_a_job_without_a_runner_tells_what_its_shell_said(tmp_path, cluster):
     assert "FAILED" in trial.error
 
 
+@pytest.mark.slow
 def test_the_pool_ends_what_runs_and_withdraws_what_waits(tmp_path, cluster):
     pool = made(tmp_path, [(20, "ok"), (20, "ok"), (20, "ok")], prune=(0,), parallel=3)
 
@@ -247,6 +253,7 @@ def test_the_pool_ends_what_runs_and_withdraws_what_waits(tmp_path, cluster):
     assert not any(remote.busy(pool.sweep.path / n) for n in "012")
 
 
+@pytest.mark.slow
 def test_a_waiting_job_is_cancelled_at_once(tmp_path, cluster):
     (cluster / "hold").touch()
     pool = made(tmp_path, [(20, "ok")])
@@ -257,6 +264,7 @@ def test_a_waiting_job_is_cancelled_at_once(tmp_path, cluster):
     assert not (pool.sweep.path / "0" / "began").exists()
 
 
+@pytest.mark.slow
 def test_hung_trials_are_killed(tmp_path, cluster, monkeypatch):
     from seglab.sweep import pool as module
 
@@ -267,6 +275,7 @@ def test_hung_trials_are_killed(tmp_path, cluster, monkeypatch):
     until(lambda: not remote.busy(pool.sweep.path / "0"), 10)
 
 
+@pytest.mark.slow
 def test_a_later_session_takes_a_job_over(tmp_path, cluster):
     pool = made(tmp_path, [(3, "ok")])
     trial = pool.sweep.trials[0]
@@ -280,6 +289,7 @@ def test_a_later_session_takes_a_job_over(tmp_path, cluster):
     assert (cluster / "calls").read_text().count("sbatch") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "submitted"), [("ok", 1), ("raise", 1), ("cancelled", 2), ("asked", 2)])
 def test_a_later_session_reads_how_a_job_ended(tmp_path, cluster, kind, submitted):
     """One that finished or failed is not repeated; one that was cancelled, or asked to end by the session before, goes on."""

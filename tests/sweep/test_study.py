@@ -229,7 +229,9 @@ def test_a_kill_at_any_moment_loses_and_repeats_nothing(tmp_path, monkeypatch, m
     assert len(set(values(part))) == 8
 
 
-@pytest.mark.parametrize("pruner", ["median", "percentile", "hyperband"])
+@pytest.mark.parametrize(
+    "pruner", ["median", *(pytest.param(name, marks=pytest.mark.slow) for name in ("percentile", "hyperband"))]
+)
 def test_bad_trials_are_ended_early_and_the_best_is_found_all_the_same(tmp_path, pruner):
     plain = run(tmp_path / "plain", Plan(AXES, trials=24, parallel=2, pruner="none", epochs=EPOCHS))
     pruned = run(tmp_path / "pruned", Plan(AXES, trials=24, parallel=2, pruner=pruner, epochs=EPOCHS))
