@@ -26,7 +26,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c.startswith("unet") else c for c in CASES])
 def test_golden(train, case, request):
     steps = [
         "data.train=40",

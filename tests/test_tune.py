@@ -207,6 +207,7 @@ def test_mistakes_are_one_sentence(arguments, says, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_both_doors_take_a_detector(tmp_path, capsys):
     given = [a for a in ARGUMENTS if not a.startswith("model=")] + TINY_RCNN
     tune.run(["lr", *given, "steps=10", "max=0.01", f"output={tmp_path / 'lr'}"])

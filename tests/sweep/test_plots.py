@@ -28,6 +28,7 @@ def test_a_study_is_drawn(tmp_path):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_two_objectives_are_drawn_as_a_front(tmp_path):
     aims = {"val/iou": "max", "parameters": "min"}
     study = run(tmp_path, Plan(AXES, trials=12, sampler="nsga2", objectives=aims))

@@ -153,7 +153,7 @@ def told(study: Study) -> list[str]:
     return [t.state.name for t in study.study.get_trials(deepcopy=False) if "aside" not in t.user_attrs]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", ["tpe", *(pytest.param(s, marks=pytest.mark.slow) for s in ("random", "nsga2", "gp"))])
 def test_the_suggestions_are_a_function_of_the_seed(tmp_path, sampler):
     many = 6 if sampler == "gp" else 12
     settings = {"n_startup_trials": 4} if sampler in ("tpe", "gp") else {}
@@ -174,7 +174,10 @@ def test_a_resumed_study_is_the_unbroken_one(tmp_path):
     assert part.started == list(range(7, 12))
 
 
-@pytest.mark.parametrize("moment", ["asking", "asked", "marked", "started", "running", "ended", "told"])
+KILLS = ["asking", "marked", "running", "told"]  # between the moments that can be told apart, others are slow
+
+
+@pytest.mark.parametrize("moment", [*KILLS, *(pytest.param(m, marks=pytest.mark.slow) for m in ("asked", "started", "ended"))])
 def test_a_kill_at_any_moment_loses_and_repeats_nothing(tmp_path, monkeypatch, moment):
     plan = Plan(AXES, trials=8, sampler_settings={"n_startup_trials": 3})
     whole = run(tmp_path / "whole", plan)
