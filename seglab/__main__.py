@@ -6,6 +6,7 @@ COMMANDS = {
     "train": "train a network, score it, draw it      model=unet loss=dice+ce data=folder data.root=DIR",
     "tune": "find the learning rate, the batch       lr | batch, then as for train",
     "sweep": "see sweeps at work and ended            [DIR] [--watch]",
+    "compare": "verdicts on groups of runs              RUN|SWEEP|FOLDER ...",
     "evaluate": "score a checkpoint on a split           ckpt=FILE split=test",
     "predict": "segment images                          ckpt=FILE input=DIR output=DIR",
     "config": "compare two runs, explain a setting     diff RUN_A RUN_B | explain KEY",

@@ -59,7 +59,12 @@ def test_the_groups_table_lists_what_there_is():
     ):
         row = re.search(rf"^\| `{group}` \| ([^|]*) \|", README, re.M)
         assert row, group
-        listed = set(re.findall(r"[a-z0-9_]+", row[1].replace("and sums of them", "").replace("a preset of", "").replace("(without: every combination)", "")))
+        listed = set(
+            re.findall(
+                r"[a-z0-9_]+",
+                row[1].replace("and sums of them", "").replace("a preset of", "").replace("(without: every combination)", ""),
+            )
+        )
         assert listed == {p.stem for p in (conf_dir() / group).glob("*.yaml")}, group
 
 
