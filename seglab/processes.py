@@ -24,6 +24,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def asked_threads() -> int | None:
+    """The threads of maths on CPUs that the user set; None where that is left to us."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) > 0 else None
+
+
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without the traces of process groups, or of a door, that this process belongs to or once started."""
     kept = {k: v for k, v in environ.items() if not k.startswith(_MISLEADING) and k not in (*_RANK, TRACES)}

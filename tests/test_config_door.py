@@ -128,7 +128,7 @@ def test_the_first_process_writes_it(environ):
 
 
 def test_what_hydra_refuses_is_left_to_hydra():
-    assert prepared(["resume=(", "--cfg", "job"], {}) == ["resume=(", "--cfg", "job"]
+    assert prepared(["resume=(", "--cfg", "job"], {}) == ["--cfg", "job", "resume=("]
 
 
 # --- a sweep that goes on

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.seglab.launchers import TrialLauncher
+from seglab.build import check_type
+from seglab.config.commandline import by_record
 from seglab.errors import ConfigError, nearest
 from seglab.sweep.backend import Backend
 from seglab.sweep.folder import Sweep
@@ -44,6 +46,12 @@ class SlurmLauncher(ClusterLauncher):
         needed("submitit", self.name)
         from seglab.sweep.slurm import Settings
 
+        for key in ("setup", "more"):
+            if by_record and self.own.get(key):
+                raise ConfigError(
+                    f"hydra.launcher.{key} would run what a sweep's record holds, which anybody may have written; repeat the "
+                    f"sweep's own command with sweep.resume=DIR."
+                )
         return settings(Settings, self.own)
 
     def backend(self, sweep: Sweep) -> Backend:
@@ -82,7 +90,11 @@ def settings(kind: type, given: dict[str, Any]) -> Any:
     """The settings of that kind, looked over. Raises ConfigError."""
     known = [field.name for field in fields(kind)]
     if unknown := [key for key in given if key not in known]:
-        raise ConfigError(f"hydra.launcher.{unknown[0]} is no setting of it.{nearest(unknown[0], known)}")
+        raise ConfigError(f"There is no key '{unknown[0]}' in 'hydra.launcher'.{nearest(unknown[0], known)}")
+    for key, hint in get_type_hints(kind).items():
+        if get_origin(hint) in (list, dict) or key == "address":  # what else they hold they look at themselves
+            check_type(given.get(key), hint | None, f"hydra.launcher.{key}")
+    given = {key: value for key, value in given.items() if value is not None or get_origin(get_type_hints(kind)[key]) is None}
     made = kind(**given)
     made.check()
     return made

@@ -8,54 +8,37 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hydra_plugins.seglab.jobs import Listed, class_of, command, devices_of, returned, typed
 from seglab.build import check_type
 from seglab.config import plain
-from seglab.config.commandline import quoted
+from seglab.config.commandline import places, quoted
 from seglab.config.identity import identity
-from seglab.errors import ConfigError, TrainingError
+from seglab.errors import ConfigError, TrainingError, nearest, shown
 from seglab.processes import TRIAL
+from seglab.results import FILE as RUN
 from seglab.sweep.backend import Backend, Order
-from seglab.sweep.devices import Devices, chosen
+from seglab.sweep.devices import CPU, Devices, chosen
 from seglab.sweep.folder import FILE, Sweep
 from seglab.sweep.local import Local
 from seglab.sweep.pool import Pool, Rules, Source, unfinished
 from seglab.sweep.table import Table, report
-from seglab.sweep.trial import DONE, Trial
-from seglab.sweep.watching import Row
+from seglab.sweep.trial import Trial, within
 
 _FOLDER = re.compile(r"[~+]*hydra\.(sweep\.dir|launcher\.resume|mode)\b")
 _COMMON = {"retries": int, "halve_batch": bool, "trial_timeout": float | None, "resume": bool}
 _OURS = re.compile(r"[~+]*hydra[./](run|sweep|launcher|sweeper|mode)\b|[~+]*hydra\.job\.(num|id)\b")
-
-
-class Listed:
-    """The jobs of one multirun, in their order."""
-
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        self.left = list(trials)
-
-    def next(self) -> Trial | None:
-        """The next one."""
-        return self.left.pop(0) if self.left else None
-
-    def prune(self, trial: Trial, rows: list[Row]) -> bool:
-        """Never."""
-        return False
-
-    def ended(self, trial: Trial) -> None:
-        """Nothing follows from it."""
 
 
 class TrialLauncher(Launcher):
@@ -64,8 +47,16 @@ class TrialLauncher(Launcher):
     name = ""
 
     def __init__(
-        self, retries: int = 0, halve_batch: bool = False, trial_timeout: float | None = None, resume: bool = False
+        self,
+        retries: int = 0,
+        halve_batch: bool = False,
+        trial_timeout: float | None = None,
+        resume: bool = False,
+        **unknown: Any,
     ) -> None:
+        for key in unknown:
+            own = [name for name, p in signature(type(self)).parameters.items() if p.kind is not p.VAR_KEYWORD]
+            raise ConfigError(f"There is no key '{key}' in 'hydra.launcher'.{nearest(key, {*own, *_COMMON})}")
         given = {"retries": retries, "halve_batch": halve_batch, "trial_timeout": trial_timeout, "resume": resume}
         for key, kind in _COMMON.items():
             check_type(given[key], kind, f"hydra.launcher.{key}")
@@ -73,6 +64,7 @@ class TrialLauncher(Launcher):
                 raise ConfigError(f"hydra.launcher.{key} is {given[key]}; it must be 0 or more.")
         self.rules, self.resume = Rules(retries, halve_batch, trial_timeout or None), resume
         self.sweep: Sweep | None = None
+        self.met: set[int] = set()  # trials that are a job of this session
         self.raises = True  # a sweeper of seglab's own looks at the trials itself
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -84,11 +76,17 @@ class TrialLauncher(Launcher):
                 f"{self.path} holds a sweep already; choose another folder with hydra.sweep.dir=DIR, or go on with "
                 f"sweep.resume=DIR."
             )
+        if (self.path / RUN).exists():
+            raise ConfigError(f"{self.path} holds a run; choose another folder with hydra.sweep.dir=DIR.")
+        if config.hydra.sweeper.get("max_batch_size") is not None:
+            raise ConfigError(
+                "hydra.sweeper.max_batch_size: the launcher starts as many trials as there is room for; leave it out."
+            )
         if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
             raise ConfigError(
                 "Each of these processes would run the whole sweep; start -m by python alone, its trials start theirs."
             )
-        self.raises = issubclass(_class(config.hydra.sweeper), BasicSweeper)
+        self.raises = issubclass(class_of(config.hydra.sweeper), BasicSweeper)
 
     def backend(self, sweep: Sweep) -> Backend:
         """Where the trials run."""
@@ -97,9 +95,9 @@ class TrialLauncher(Launcher):
     @contextmanager
     def opened(self) -> Iterator[Sweep]:
         """The sweep's record: a new one, or that of the folder which is gone on with."""
-        given = self.config.hydra.overrides
-        own = [str(o) for o in given.hydra if not _FOLDER.match(str(o))]
-        sweep = Sweep(self.path, [str(o) for o in given.task], own, self.name, study=not self.raises)
+        task, hydras = typed(self.config)
+        own = [*places(sys.argv[1:]), *(o for o in hydras if not _FOLDER.match(o))]
+        sweep = Sweep(self.path, task, own, self.name, study=not self.raises)
         if self.resume:
             sweep.claim(lambda: print("waiting for trials of the sweep's last session to save their state"))
         else:
@@ -123,7 +121,7 @@ class TrialLauncher(Launcher):
         finally:
             report(sweep, table.out)
         if self.raises and (failed := sweep.count("failed")):
-            raise TrainingError(f"{failed} of {len(sweep.trials)} trials failed; see {sweep.path / 'summary.csv'}.")
+            raise TrainingError(f"{failed} of {len(sweep.trials)} trials failed; see {shown(sweep.path / 'summary.csv')}.")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Hydra's way in: run a list of jobs."""
@@ -131,8 +129,10 @@ class TrialLauncher(Launcher):
             jobs = [self.trial(sweep, initial_job_idx + n, list(job)) for n, job in enumerate(job_overrides)]
             sweep.total = max(sweep.total or 0, len(sweep.trials))
             sweep.write()
-            self.run(sweep, Listed([trial for trial in jobs if unfinished(trial)]))
-        return [_returned(trial) for trial in jobs]
+            # A resumed sweep goes on with all that it has left, whatever more this command asks for.
+            left = sweep.trials if self.resume and initial_job_idx == 0 else jobs
+            self.run(sweep, Listed([trial for trial in left if unfinished(trial)]))
+        return [returned(trial) for trial in jobs]
 
     def trial(self, sweep: Sweep, number: int, overrides: list[str], axes: dict[str, str] | None = None) -> Trial:
         """The trial of a job: that of an earlier session, if its configuration is the same, else a new one in the record.
@@ -140,24 +140,30 @@ class TrialLauncher(Launcher):
         Raises what Hydra raises if the job cannot be composed.
         """
         config = self.composed(number, overrides)
-        axes = self._axes(overrides) if axes is None else axes
+        axes = self._axes(overrides, sweep.axes) if axes is None else axes
         HydraConfig.instance().set_config(config)  # for ${hydra:job.num} and its like
         settings = plain(OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]))
         key = identity(settings, axes)
-        if self.resume and (old := next((t for t in sweep.trials if t.identity == key and t.overrides == overrides), None)):
-            return old
-        if self.resume and (old := next((t for t in sweep.trials if t.identity == key), None)):
+        # Jobs may be the same, those of seed=null,null for example: each has a trial of its own.
+        same = [t for t in sweep.trials if self.resume and t.identity == key and t.number not in self.met]
+        if same:
+            old = next((t for t in same if t.overrides == overrides), same[0])
             old.overrides = overrides
+            self.met.add(old.number)
             return old
         taken = {t.number for t in sweep.trials}
         if number in taken:
             number = max(taken) + 1
             config = self.composed(number, overrides)
-        made = Trial(number, overrides, axes, str(config.hydra.sweep.subdir), key, _devices(settings["trainer"]))
+        made = Trial(number, overrides, axes, str(config.hydra.sweep.subdir), key, devices_of(settings["trainer"]))
+        if (other := next((t for t in sweep.trials if t.folder == made.folder), None)) or not within(made.folder):
+            why = f"is that of trial {other.number} as well" if other else f"is not below {self.path}"
+            raise ConfigError(f"The folder {made.folder} of trial {number} {why}; give another hydra.sweep.subdir.")
         made.epochs, made.monitor = settings["trainer"].get("max_epochs"), settings["monitor"]
         mode = settings["mode"]
         made.higher = "loss" not in made.monitor if mode == "auto" else mode == "max"
         sweep.trials.append(made)
+        self.met.add(number)
         return made
 
     def composed(self, number: int, overrides: list[str]) -> DictConfig:
@@ -171,12 +177,13 @@ class TrialLauncher(Launcher):
         """The command of a trial."""
         assert self.sweep is not None
         folder = self.sweep.folder(trial)
-        given = [o for o in self.config.hydra.overrides.hydra if not _OURS.match(o)]
+        given = [o for o in typed(self.config)[1] if not _OURS.match(o)]
         own = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={trial.number}", f"hydra.job.id={trial.number}"]
+        own += ["hydra.mode=RUN"]  # a configuration may say MULTIRUN
         again = ["resume=auto"] if resumed else []
         told = {"sweep": f"{self.path.parent.name}/{self.path.name}", "number": trial.number, "axes": trial.axes}
         return Order(
-            [*_command(), *given, *trial.overrides, *trial.changed, *own, *again], folder, Path.cwd(),
+            [*command(), *given, *trial.overrides, *trial.changed, *own, *again], folder, Path.cwd(),
             {TRIAL: json.dumps(told)},
         )  # fmt: skip
 
@@ -188,13 +195,14 @@ class TrialLauncher(Launcher):
             return None
         return [f"data.batch_size={batch // 2}", f"trainer.accumulate_grad_batches={2 * steps}"]
 
-    def _axes(self, overrides: list[str]) -> dict[str, str]:
+    def _axes(self, overrides: list[str], known: Sequence[str]) -> dict[str, str]:
+        """What the trial differs in: the axes of this command, and the `known` ones of the sweep's earlier commands."""
         params = self.config.hydra.sweeper.get("params") or {}
-        command = [*(f"{k}={v}" for k, v in params.items()), *self.config.hydra.overrides.task]
-        parsed = OverridesParser.create().parse_overrides(command)
-        swept = [o.get_key_element() for o in parsed if o.is_sweep_override()]
-        values = dict(o.partition("=")[::2] for o in overrides)
-        return {key.lstrip("+"): values[key].strip("'\"") for key in dict.fromkeys(swept) if key in values}
+        words = [*(f"{k}={v}" for k, v in params.items()), *typed(self.config)[0]]
+        parsed = OverridesParser.create().parse_overrides(words)
+        swept = [o.get_key_element().lstrip("+") for o in parsed if o.is_sweep_override()]
+        values = {key.lstrip("+"): value.strip("'\"") for key, _, value in (o.partition("=") for o in overrides)}
+        return {key: values[key] for key in dict.fromkeys([*swept, *known]) if key in values}
 
 
 class PoolLauncher(TrialLauncher):
@@ -206,44 +214,8 @@ class PoolLauncher(TrialLauncher):
         super().__init__(**common)
         asked = OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices
         names, known = chosen(asked, os.environ)  # type: ignore[arg-type]
-        self.devices, self.known = Devices(names, per_trial), known
+        self.devices, self.known = Devices(names, per_trial, hidden=asked == CPU), known
 
     def backend(self, sweep: Sweep) -> Local:
         """This machine."""
         return Local(self.devices, self.known, lambda: sweep.inherited)
-
-
-def _class(node: DictConfig) -> type:
-    from hydra.core.plugins import Plugins
-
-    return Plugins.instance().class_name_to_class[str(node["_target_"])]
-
-
-def _command() -> list[str]:
-    """Python and the module or script that this process runs, with the flags that say where its configuration is."""
-    main = sys.modules["__main__"]
-    start = ["-m", main.__spec__.name] if main.__spec__ else ["-P", os.path.abspath(sys.argv[0])]
-    flags = get_args_parser().parse_known_args(sys.argv[1:])[0]
-    told = {"--config-dir": flags.config_dir, "--config-name": flags.config_name, "--config-path": flags.config_path}
-    return [sys.executable, *start, *(word for flag, value in told.items() if value for word in (flag, value))]
-
-
-def _devices(trainer: dict[str, Any]) -> int:
-    """How many devices a trial trains on; -1 = all."""
-    asked = trainer.get("devices")
-    if isinstance(asked, list):
-        return len(asked)
-    if asked == "auto":
-        return -1 if trainer.get("accelerator") != "cpu" else 1
-    try:
-        return 1 if asked is None else int(asked)
-    except ValueError:
-        return str(asked).count(",") + 1
-
-
-def _returned(trial: Trial) -> JobReturn:
-    done = JobReturn(overrides=trial.overrides, working_dir=trial.folder, task_name="train")
-    ended = trial.state in DONE
-    done.status = JobStatus.COMPLETED if ended else JobStatus.FAILED
-    done.return_value = trial.score if ended else TrainingError(f"trial {trial.number}: {trial.error}")
-    return done

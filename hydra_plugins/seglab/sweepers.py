@@ -18,7 +18,7 @@ from rich.text import Text
 from hydra_plugins.seglab.launchers import TrialLauncher
 from seglab.build import check_type
 from seglab.config import COMPOSING, explain
-from seglab.config.identity import BESIDE, BESIDE_KEYS
+from seglab.config.identity import beside
 from seglab.errors import ConfigError, SeglabError, TrainingError, nearest, shown, visible
 from seglab.sweep.folder import Sweep
 from seglab.sweep.plan import Plan, quiet
@@ -42,6 +42,8 @@ class OptunaSweeper(Sweeper):
         for key, value in self.settings.items():
             if key not in _TYPES:
                 raise ConfigError(f"There is no key '{key}' in 'hydra.sweeper'.{nearest(key, _TYPES)}")
+            if key == "objectives" and value is not None and not isinstance(value, dict):
+                raise ConfigError(f"hydra.sweeper.objectives is {value}; write {{val/iou: max}}, or more of them.")
             check_type(value, _TYPES[key], f"hydra.sweeper.{key}")
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -65,11 +67,12 @@ class OptunaSweeper(Sweeper):
         given = [*(f"{key}={value}" for key, value in self.settings["params"].items()), *arguments]
         parsed = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(given)
         axes, fixed = split(parsed)
+        self.plan(axes, fixed, 1).try_out()  # what is wrong with it is said before anything is written
+        if not self.launcher.resume:
+            self.check_choices(self.plan(axes, fixed, 1))
         with self.launcher.opened() as sweep:
             backend = self.launcher.backend(sweep)
             plan = self.plan(axes, fixed, backend.slots())
-            if not sweep.trials:
-                self.check_choices(plan)
             sweep.path.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, sweep.path / "multirun.yaml")
             study = Study(plan, sweep, lambda number, overrides, values: self.trial(sweep, number, overrides, values))
@@ -82,7 +85,7 @@ class OptunaSweeper(Sweeper):
         if study.wrong:
             raise ConfigError(study.wrong)
         if not study.complete():
-            raise TrainingError(f"None of {len(sweep.trials)} trials came to a score; see {sweep.path / 'summary.csv'}.")
+            raise TrainingError(f"None of {len(sweep.trials)} trials came to a score; see {shown(sweep.path / 'summary.csv')}.")
         return None
 
     def plan(self, axes: Sequence[Axis], fixed: Sequence[str], slots: int) -> Plan:
@@ -167,11 +170,13 @@ def conclude(study: Any, sweep: Sweep) -> None:
             out.print(Text.assemble(("front  ", "green"), (visible(values), "bold"), "  ", visible(settings)))
     words = [f"{sweep.count(state)} {state}" for state in get_args(State) if sweep.count(state)]
     files = ", ".join(shown(sweep.path / name) for name in (STUDY, *drawn))
-    out.print(f"{len(study.known)} trials: {', '.join(words) or 'none has ended'}; see {files}", markup=False)
+    count = f"{len(study.known)} trial{'s' if len(study.known) != 1 else ''}"
+    out.print(f"{count}: {', '.join(words) or 'none has ended'}; see {files}", markup=False)
 
 
 def _named(names: Mapping[str, str], values: Sequence[float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
+    texts = (f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}" for value in values)
+    return "  ".join(f"{name} {text}" for name, text in zip(names, texts, strict=True))
 
 
 def _key(override: str) -> str:
@@ -180,5 +185,4 @@ def _key(override: str) -> str:
 
 def _beside(key: str) -> bool:
     """Whether the setting only concerns how a run is watched, so that a study may go on with another one."""
-    group, _, name = key.partition(".")
-    return group in (*BESIDE, "hparams") or name in BESIDE_KEYS.get(group, ())
+    return key == "hparams" or beside(key)

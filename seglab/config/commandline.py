@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,13 +18,17 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.config.mistakes import explain
+from seglab.config.refusing import partial, refuse
 from seglab.errors import ConfigError, nearest
 
 LAST = Path("checkpoints", "last.ckpt")
 SWEEP = "sweep.json"  # a sweep's record; seglab.sweep writes it
 KEEP_RECORD = "hydra.output_subdir=null"  # Hydra leaves the .hydra of the run's first start as it is
 _RESUME = re.compile(r"\+{0,2}sweep\.resume=")
+by_record: list[str] = []  # of this process's command, what a sweep's record holds, which anybody may have written
 _GO_ON = "hydra.launcher.resume=true"
+_HYDRAS = re.compile(r"[~+]*hydra[./]")
+_PLACES = re.compile(r"--config-(path|name|dir)=")  # of Hydra's flags those that a sweep's record may hold
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
@@ -53,14 +58,26 @@ def arguments(argv: list[str], keys: dict[str, Any], groups: tuple[str, ...]) ->
 
 def prepared(argv: list[str], environ: Mapping[str, str]) -> list[str]:
     """The arguments as Hydra shall see them; ConfigError for what cannot be resumed or would run code."""
-    # argparse refuses overrides on both sides of -m, where people like to put it.
-    argv = sorted(argv, key=lambda a: a not in ("-m", "--multirun"))
+    argv = _flags_first(argv)
     flags = get_args_parser().parse_known_args(argv)[0]
     if flags.experimental_rerun is not None:
         raise ConfigError("--experimental-rerun reads a pickle, which could run any code; use resume=FOLDER instead.")
+    refuse(argv, environ)
     argv = sweeping(argv, flags.multirun)
     more = [*resuming(argv, flags.multirun), *further_process(environ)]
     return [*argv, *dict.fromkeys(more)]
+
+
+def _flags_first(argv: list[str]) -> list[str]:
+    """Hydra's flags, then the overrides: argparse refuses these on both sides of -m, where people like to put it."""
+    options = get_args_parser()._option_string_actions
+    flags, rest = list[str](), list[str]()
+    words = iter(argv)
+    for word in words:
+        (flags if word.startswith("-") else rest).append(word)
+        if word in options and options[word].nargs is None:  # --config-dir DIR
+            flags += [value for value in [next(words, None)] if value is not None]
+    return [*flags, *rest]
 
 
 def resuming(argv: list[str], multirun: bool) -> list[str]:
@@ -76,6 +93,8 @@ def resuming(argv: list[str], multirun: bool) -> list[str]:
         raise ConfigError(f"resume={folder} is one run; a sweep goes on with sweep.resume=DIR.")
     if not folder or not Path(folder).is_dir():
         raise ConfigError(f"resume={folder}: there is no such folder; give the folder of a run, which holds {LAST.as_posix()}.")
+    if Path(folder, SWEEP).is_file() and not Path(folder, LAST).is_file():
+        raise ConfigError(f"resume={folder} is the folder of a sweep; go on with -m sweep.resume={folder}.")
     if target is not None and Path(target).resolve() != Path(folder).resolve():
         raise ConfigError(
             f"resume={folder} and hydra.run.dir={target} are two folders; a run goes on in its own, so give only resume."
@@ -99,19 +118,32 @@ def sweeping(argv: list[str], multirun: bool) -> list[str]:
     if not multirun:
         raise ConfigError(f"sweep.resume={folder} is for a sweep; give -m, or resume=FOLDER for one run.")
     if folder == "auto":
-        command = [a for a in given if not a.startswith(("-", "hydra.", "hydra/"))]
+        command = [a for a in get_args_parser().parse_known_args(given)[0].overrides if not _HYDRAS.match(a)]
         found = target if target is not None and Path(target, SWEEP).is_file() else None
-        found = found or (unfinished(command) if target is None else None)
+        found = found or (unfinished(command, places(given)) if target is None else None)
         return given if found is None else [*given, *([] if target else [f"hydra.sweep.dir={quoted(found)}"]), _GO_ON]
     if not Path(folder, SWEEP).is_file():
         raise ConfigError(f"sweep.resume={folder}: there is no {Path(folder, SWEEP)}; give the folder of a sweep, or auto.")
     if target is not None and Path(target).resolve() != Path(folder).resolve():
         raise ConfigError(f"sweep.resume={folder} and hydra.sweep.dir={target} are two folders; give only sweep.resume.")
-    new = [a for a in given if "=" in a or a.startswith("~")]
+    new = get_args_parser().parse_known_args(given)[0].overrides
+    flags, keys = [a for a in given if a not in new], {_key(a) for a in new}
+    if not all(_HYDRAS.match(a) for a in new):
+        partial(folder, new, Path(folder, SWEEP))
     # Settings of Hydra's own (more trials, other devices) come on top of the sweep's own command.
-    own = [] if any(not a.startswith("hydra.") for a in new) else recorded(Path(folder))
-    flags = [a for a in given if a not in new]
-    return [*flags, *own, *new, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
+    own = recorded(Path(folder)) if all(_HYDRAS.match(a) for a in new) else []
+    by_record.extend(own)
+    where = [a for a in own if a.startswith("-")] if not places(given) else []
+    own = [a for a in own if not a.startswith("-") and _key(a) not in keys]
+    return [*where, *flags, *own, *new, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
+
+
+def places(argv: list[str]) -> list[str]:
+    """The flags that say where the configuration is, one word each, in which the folder of --config-dir is absolute."""
+    given = get_args_parser().parse_known_args(argv)[0]
+    folder = os.path.abspath(given.config_dir) if given.config_dir else None
+    told = {"--config-path": given.config_path, "--config-name": given.config_name, "--config-dir": folder}
+    return [f"{flag}={value}" for flag, value in told.items() if value]
 
 
 def recorded(folder: Path) -> list[str]:
@@ -121,19 +153,21 @@ def recorded(folder: Path) -> list[str]:
         command = [*found["command"], *found["hydra"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / SWEEP} is not a sweep's record ({error}); start the sweep in another folder.") from error
-    if not all(isinstance(word, str) for word in command):
+    # Anybody may have written it: --experimental-rerun, for one, would run code.
+    if not all(isinstance(word, str) and (_PLACES.match(word) or not word.startswith("-")) for word in command):
         raise ConfigError(f"{folder / SWEEP} is not a sweep's record; start the sweep in another folder.")
     return command
 
 
-def unfinished(command: list[str]) -> str | None:
-    """The latest folder below multirun/ whose sweep has this command and is not finished."""
+def unfinished(command: list[str], where: list[str]) -> str | None:
+    """The latest folder below multirun/ whose sweep has this command and these `places`, and is not finished."""
     for path in sorted(Path("multirun").glob(f"*/*/{SWEEP}"), reverse=True):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             found = json.loads(path.read_text(encoding="utf-8"))
             total, states = found["total"], [trial["state"] for trial in found["trials"]]
-            left = len(states) < (total or 0) or any(s not in ("finished", "pruned") for s in states)
-            if found["command"] == command and left:
+            over = ("finished", "pruned", *(["failed"] if found.get("study") else []))  # a study does not try again
+            same = found["command"] == command and [w for w in found["hydra"] if w.startswith("-")] == where
+            if same and (len(states) < (total or 0) or any(s not in over for s in states)):
                 return str(path.parent)
     return None
 
@@ -142,6 +176,10 @@ def further_process(environ: Mapping[str, str]) -> list[str]:
     """The override for a process that torchrun or SLURM started beside the first: it leaves the run's .hydra alone."""
     ranks = [environ.get(name, "") for name in ("RANK", "SLURM_PROCID")]
     return [KEEP_RECORD] if any(r.isdecimal() and int(r) > 0 for r in ranks) else []
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def quoted(text: str) -> str:

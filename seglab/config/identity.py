@@ -11,10 +11,19 @@ BESIDE = ("logger", "keep", "name", "pictures", "resume")
 BESIDE_KEYS = {"data": ("num_workers",), "trainer": ("log_every_n_steps",)}
 
 
+def beside(key: str) -> bool:
+    """Whether the setting only says where and how a run is watched."""
+    group, _, name = key.partition(".")
+    return group in BESIDE or name in BESIDE_KEYS.get(group, ())
+
+
 def identity(config: dict[str, Any], axes: dict[str, str]) -> str:
-    """A hash of a plain configuration, without what only concerns watching it; `axes` always count."""
+    """A hash of a plain configuration, without what only concerns watching it, unless that is what is swept over (`axes`).
+
+    Other axes are in the configuration: the same job is known again where it is one of more, or of other axes.
+    """
     kept = {key: value for key, value in config.items() if key not in BESIDE}
     for group, keys in BESIDE_KEYS.items():
         kept[group] = {key: value for key, value in dict(kept.get(group) or {}).items() if key not in keys}
-    text = json.dumps([kept, axes], sort_keys=True, default=str)
+    text = json.dumps([kept, {key: value for key, value in axes.items() if beside(key)}], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ class Lease:
     names: tuple[str, ...]
     threads: int  # of maths on CPUs, for each of its processes
     cores: int
+    hidden: bool = False  # the GPUs that there are
 
     def __str__(self) -> str:
         return ",".join(self.names) or CPU
@@ -35,6 +36,8 @@ class Lease:
             told["CUDA_VISIBLE_DEVICES"] = ",".join(self.names)
             if "CUDA_DEVICE_ORDER" not in environ and "CUDA_VISIBLE_DEVICES" not in environ:
                 told["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers of nvidia-smi
+        elif self.hidden:
+            told["CUDA_VISIBLE_DEVICES"] = ""
         return told
 
 
@@ -77,17 +80,21 @@ def chosen(asked: str | int | Sequence[int | str], environ: Mapping[str, str]) -
 class Devices:
     """Leases of devices: `per_trial` of each ("auto" = as many as the trial trains on), or a share of one below 1."""
 
-    def __init__(self, names: Sequence[str], per_trial: str | int | float = "auto") -> None:
-        if per_trial != "auto" and (isinstance(per_trial, str | bool) or not per_trial > 0):
+    def __init__(self, names: Sequence[str], per_trial: str | int | float = "auto", hidden: bool = False) -> None:
+        if per_trial != "auto" and (isinstance(per_trial, bool) or not isinstance(per_trial, int | float) or not per_trial > 0):
             raise ConfigError(
                 f"hydra.launcher.per_trial={per_trial}; it must be auto, a number of devices, or a share below 1."
             )
+        if isinstance(per_trial, float) and per_trial < 1 / 64:
+            raise ConfigError(f"hydra.launcher.per_trial={per_trial}; a share is at least {1 / 64:.3f}, for 64 trials on each.")
         self.names, self.per_trial = tuple(names) or (CPU,), per_trial
         share = Fraction(per_trial).limit_denominator(64) if isinstance(per_trial, float) and per_trial < 1 else Fraction(1)
         if isinstance(per_trial, float) and per_trial > 1 and per_trial % 1:
             raise ConfigError(f"hydra.launcher.per_trial={per_trial}; above 1 it must be a whole number of devices.")
+        if not names and not isinstance(per_trial, str) and per_trial > 1:
+            raise ConfigError(f"hydra.launcher.per_trial={per_trial}, but the CPUs count as one device; give auto, or a share.")
         self.share = int(1 / share)  # trials at once on each device
-        self.on_cpu = not names
+        self.on_cpu, self.hidden = not names, hidden
         self.free = {name: self.share for name in self.names}
 
     @property
@@ -106,9 +113,9 @@ class Devices:
         if self.share > 1 and count > 1:
             raise ConfigError(f"trainer.devices={devices} needs whole devices; leave hydra.launcher.per_trial at auto.")
         if count > len(self.names):
-            raise ConfigError(
-                f"A trial asks for {count} devices, and the sweep has {len(self.names)} ({', '.join(self.names)})."
-            )
+            asked = f"trainer.devices={devices}" if self.per_trial == "auto" else f"hydra.launcher.per_trial={self.per_trial}"
+            have = f"{len(self.names)} device{'s' if len(self.names) > 1 else ''} ({', '.join(self.names)})"
+            raise ConfigError(f"{asked}, but the sweep has {have}; ask for fewer, or add some to hydra.launcher.devices.")
         return count
 
     def lease(self, devices: int) -> Lease | None:
@@ -120,9 +127,9 @@ class Devices:
             return None
         for name in names:
             self.free[name] -= 1
-        part = max(1, cores() * (1 if self.on_cpu else count) // self.slots)
-        threads = max(1, part // max(1, devices))
-        return Lease(() if self.on_cpu else tuple(names), threads, part)
+        part = max(1, cores() // self.slots if self.on_cpu else cores() * count // (len(self.names) * self.share))
+        threads = max(1, part // (devices if devices > 0 else count))
+        return Lease(() if self.on_cpu else tuple(names), threads, part, self.hidden)
 
     def give_back(self, lease: Lease) -> None:
         """The trial has ended."""

@@ -44,7 +44,8 @@ def out_of_memory(code: int, lines: list[str], killed: bool) -> bool:
 def reason(code: int, lines: list[str], results: dict[str, Any], memory: bool) -> str:
     """One sentence: the run's own where it left one."""
     if code < 0 or code == 137:
-        name = signal.Signals(-code if code < 0 else 9).name
+        number = -code if code < 0 else 9
+        name = next((s.name for s in signal.Signals if s == number), f"signal {number}")  # not all real-time ones have a name
         return f"killed by {name}" + (": the machine's memory ran out" if memory else "")
     # What it printed last is its own sentence, or the end of a traceback.
     said = next((line.strip() for line in reversed(lines) if _SENTENCE.search(line)), None)

@@ -18,7 +18,8 @@ from seglab.sweep.trial import DONE, State, Trial, broken, fits
 
 SCHEMA = 1
 FILE = "sweep.json"
-LOCK = ".sweep.lock"
+LOCK = ".sweep.lock"  # held by the sweep and by its trials
+OWNER = ".sweep.owner"  # held by the sweep alone
 COLUMNS = ("trial", "state", "score", "epochs", "seconds", "place", "attempts", "folder", "error")
 
 
@@ -36,6 +37,7 @@ class Sweep:
     total: int | None = None  # how many trials it will have, where that is known
     again: bool = False  # this is not its first session
     _lock: int | None = None
+    _own: int | None = None
 
     @property
     def axes(self) -> list[str]:
@@ -64,15 +66,15 @@ class Sweep:
     def write(self) -> None:
         """sweep.json, summary.csv and the link, each replaced whole."""
         self.path.mkdir(parents=True, exist_ok=True)
-        best = self.best()
+        best, keys = self.best(), self.axes
         with replacing(self.path / FILE) as file:
             json.dump(self.to_dict(best), file, indent=1)
             file.write("\n")
         with replacing(self.path / "summary.csv") as file:
             writer = csv.writer(file)
-            writer.writerow([*COLUMNS[:3], *self.axes, *COLUMNS[3:]])
+            writer.writerow([*COLUMNS[:3], *keys, *COLUMNS[3:]])
             for t in self.trials:
-                axes = [t.axes.get(key, "") for key in self.axes]
+                axes = [t.axes.get(key, "") for key in keys]
                 after = (t.epoch, round(t.seconds, 1), t.place, t.attempts, t.folder, t.error)
                 writer.writerow([t.number, t.state, t.score, *axes, *after])
         if best:
@@ -107,8 +109,13 @@ class Sweep:
     def go_on(self, old: Sweep) -> None:
         """Take the trials of the sweep's earlier session over. What it left running was cut off.
 
-        ConfigError if it has jobs of another launcher, of which this one knows nothing.
+        ConfigError if it has jobs of another launcher, of which this one knows nothing, or is a study, which this is not.
         """
+        if old.study and not self.study:
+            raise ConfigError(
+                f"{self.path} holds a study; go on with its own command (sweep.resume=DIR alone), or choose another folder "
+                f"with hydra.sweep.dir=DIR."
+            )
         if old.launcher != self.launcher and any(t.job is not None for t in old.trials if t.state not in DONE):
             raise ConfigError(
                 f"{self.path} has jobs of hydra/launcher={old.launcher} that may still run; go on with the same launcher."
@@ -121,30 +128,39 @@ class Sweep:
     def claim(self, waiting: Callable[[], None] = lambda: None, patience: float = 330.0) -> None:
         """Make the folder this process's, as long as it or one of its trials lives. ConfigError if another keeps it.
 
-        The trials inherit the lock: those of a sweep that was killed save their state first, for which `waiting` is called
-        once and which may take `patience` seconds.
+        The trials inherit one of two locks: those of a sweep that was killed save their state first, for which `waiting` is
+        called once and which may take `patience` seconds. The other one only a sweep at work has; that is not waited for.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        self._own = self._locked(OWNER, lambda: None, min(patience, 1.0))
+        try:
+            self._lock = self._locked(LOCK, waiting, patience)
+        except ConfigError:
+            self.release()
+            raise
+
+    def _locked(self, name: str, waiting: Callable[[], None], patience: float) -> int | None:
+        """The descriptor of a file of the folder that is locked now; None where there are no locks."""
         try:
             import fcntl
         except ImportError:
-            return
-        self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = 0.0
+            return None
+        lock, deadline = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o644), 0.0
         while True:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not deadline:
                     deadline = time.monotonic() + patience
                     waiting()
                 if time.monotonic() > deadline:
+                    os.close(lock)
                     raise ConfigError(f"{self.path} is being written by another sweep; wait for it, or end it.") from None
                 time.sleep(0.1)
             except OSError:  # a disk without locks
-                return
+                return lock
             else:
-                return
+                return lock
 
     @property
     def inherited(self) -> tuple[int, ...]:
@@ -153,9 +169,10 @@ class Sweep:
 
     def release(self) -> None:
         """Give the folder up."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        for lock in (self._lock, self._own):
+            if lock is not None:
+                os.close(lock)
+        self._lock = self._own = None
 
 
 def _link(link: Path, target: str) -> None:

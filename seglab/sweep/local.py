@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 
-from seglab.processes import LIFELINE, clean
+from seglab.processes import LIFELINE, asked_threads, clean
 from seglab.sweep.backend import LOG, Order
 from seglab.sweep.devices import Devices
 from seglab.sweep.trial import Trial
@@ -95,7 +95,7 @@ class Local:
         except BaseException:
             self.devices.give_back(lease)
             raise
-        trial.place, trial.threads = str(lease), trial.threads or lease.threads
+        trial.place, trial.threads = str(lease), trial.threads or asked_threads() or lease.threads
         return Leased(process, lambda: self.devices.give_back(lease))
 
     def close(self) -> None:

@@ -73,6 +73,18 @@ class Plan:
         aim = dict(self.objectives) if self.objectives else self.directions[0]
         return {"axes": [axis.describe() for axis in self.axes], "objectives": aim, "overrides": sorted(self.fixed)}
 
+    def try_out(self) -> None:
+        """ConfigError for settings of the sampler or the pruner that they refuse, at the latest when they are asked first."""
+        optuna = quiet()
+        self.make_pruner()
+        study = optuna.create_study(directions=self.directions, sampler=self.make_sampler(0))
+        try:
+            study.ask({axis.name: axis.distribution() for axis in self.axes})
+        except TypeError as error:
+            raise ConfigError(f"hydra.sweeper.sampler_settings: {self.sampler} cannot use them: {_short(error)}.") from error
+        except (ImportError, ValueError):  # said when it is asked in earnest
+            return
+
     def make_sampler(self, *address: int, name: str | None = None) -> Any:
         """The sampler, or that of another name, with a seed that follows from the plan's seed and the address."""
         seed = self.address(*address)
@@ -126,5 +138,8 @@ def _built(kind: str, entry: tuple[str, dict[str, Any]], settings: Mapping[str, 
     except ImportError as error:
         raise ConfigError(f"hydra.sweeper.{kind} needs {error.name}, which is not installed; take another one.") from error
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"hydra.sweeper.{kind}_settings: {name} refuses them: {reason}") from error
+        raise ConfigError(f"hydra.sweeper.{kind}_settings: {name} refuses them: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

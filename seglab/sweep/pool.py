@@ -117,8 +117,8 @@ class Pool:
                         break
                     time.sleep(LOOK)
             finally:
-                for one in self.running:
-                    one.handle.kill()
+                for one in self.running:  # after a second signal; or an error of the pool's own, of which no trial is guilty
+                    (one.handle.kill if len(self.signals) > 1 else one.handle.end)()
                     one.trial.state = "interrupted"
                 self.backend.close()
                 self.sweep.write()
@@ -142,7 +142,8 @@ class Pool:
                 one.end("asked", SAVING)
                 self.show.event(one.trial, "saves its state")
             return False
-        while (trial := self._next()) is not None:
+        # A signal may come while a study thinks: what it thought of is not started then.
+        while (trial := self._next()) is not None and not self.signals:
             folder = self.sweep.folder(trial)
             # A sweep may have been killed between a trial's start and the record of it.
             resumed = (folder / BEGUN).exists() and (trial.attempts > 0 or self.sweep.again)
@@ -209,7 +210,7 @@ class Pool:
             trial.state = "interrupted"
         else:
             trial.state, trial.tail = "failed", tail(folder, one.said)
-            memory = out_of_memory(code, trial.tail, killed_for_memory() > one.killed)
+            memory = one.why is None and out_of_memory(code, trial.tail, killed_for_memory() > one.killed)
             trial.error = (
                 f"still running after trial_timeout={self.rules.trial_timeout:g} minutes"
                 if one.why == "timeout"

@@ -141,7 +141,8 @@ class Ray:
     def describe(self) -> str:
         """The machines in words."""
         where = "this machine" if self.settings.address is None else f"{len(self.machines)} machines"
-        return f"Ray on {where}, {self._has()}, at most {self.slots()} trials at once"
+        count = self.slots()
+        return f"Ray on {where}, {self._has()}, at most {count} trial{'s' if count != 1 else ''} at once"
 
     def slots(self) -> int:
         """How many trials on one device each run at once; on a cluster, which may grow, how many are handed over."""
@@ -158,7 +159,10 @@ class Ray:
             return None
         cpus, gpus = self._wanted(trial.devices)
         if self.settings.address is None and not self._fitting(cpus, gpus):
-            raise ConfigError(f"A trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and Ray has {self._has()} on this machine.")
+            raise ConfigError(
+                f"A trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and Ray has {self._has()} on this machine; "
+                f"ask for less with hydra.launcher.cpus, hydra.launcher.gpus or trainer.devices."
+            )
         trial.threads, told = remote.threads(int(cpus), max(1, trial.devices), trial.threads)
         remote.prepare(order.folder)
         memory = {"memory": int(self.settings.memory_gb * GB)} if self.settings.memory_gb else {}

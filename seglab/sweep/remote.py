@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from seglab.processes import clean
+from seglab.processes import asked_threads, clean
 from seglab.results import replacing
 from seglab.sweep.backend import LOG, Order
 from seglab.sweep.failure import killed_for_memory
@@ -174,7 +174,7 @@ def task(order: Order, environment: dict[str, str]) -> dict[str, Any]:
 
 def threads(cores: int, processes: int, kept: int | None) -> tuple[int, dict[str, str]]:
     """(threads of maths, the environment) of a trial on `cores`; those of an earlier session come first."""
-    count = kept or max(1, cores // max(1, processes))
+    count = kept or asked_threads() or max(1, cores // max(1, processes))
     return count, {"SEGLAB_CORES": str(cores), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(count))}
 
 

@@ -79,7 +79,9 @@ class Study:
                 asked.report(row[column], epoch)
                 seen.add(epoch)
                 new = True
-        return new and bool(asked.should_prune())
+        # At its last epoch there is nothing left to save.
+        over = trial.epochs is not None and 0 < trial.epochs <= trial.epoch
+        return new and not over and bool(asked.should_prune())
 
     def ended(self, trial: Trial) -> None:
         """Tell optuna; an interrupted trial stays open, for the session that goes on."""

@@ -36,6 +36,7 @@ class Table:
         self._drawn = float("-inf")
         self._latest: deque[Trial] = deque(maxlen=LATEST)
         self._due: set[int] = set()  # to be started again
+        self._saving: set[int] = set()
         self._retries: Counter[int] = Counter()
         self._marks: dict[int, list[tuple[int, float]]] = {}  # epochs and seconds, at a trial's first and latest epoch here
 
@@ -62,6 +63,7 @@ class Table:
         self._marks.pop(number, None)
         self._retries[number] += text == "again"
         (self._due.add if text in ("again", "halved") else self._due.discard)(number)
+        (self._saving.add if text == "saves its state" else self._saving.discard)(number)
         if text in ENDED:
             self._latest.appendleft(trial)
         if self.live is None:
@@ -128,6 +130,8 @@ class Table:
     def _note(self, trial: Trial) -> str | Text:
         if trial.state == "failed":
             return words.why(trial)
+        if trial.state == "running" and trial.number in self._saving:
+            return Text("saves its state", style="dim")
         left = self._left(trial) if trial.state == "running" else None
         said = [f"{words.duration(left)} left"] if left is not None else []
         said += ["batch halved"] if trial.changed else []

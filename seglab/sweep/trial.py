@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -62,7 +63,17 @@ class Trial:
         for name, kind in get_type_hints(cls).items():
             if not fits(getattr(made, name), kind):
                 raise broken(path, f"{name} of trial {made.number} is {getattr(made, name)!r}")
+        if not within(made.folder):
+            raise broken(path, f"the folder of trial {made.number} is {made.folder!r}")
+        if flags := [word for word in (*made.overrides, *made.changed) if word.startswith("-")]:
+            raise broken(path, f"{flags[0]} is among the overrides of trial {made.number}")
         return made
+
+
+def within(folder: str) -> bool:
+    """Whether a trial's folder lies below the sweep's: a record may come from anybody, and trials write and rename there."""
+    path = os.path.normpath(folder)
+    return not os.path.isabs(path) and path != "." and path.split(os.sep)[0] != ".."
 
 
 def broken(path: Path, why: str) -> DataError:

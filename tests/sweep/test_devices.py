@@ -66,6 +66,18 @@ def test_the_threads_of_the_user_and_of_an_earlier_session_stay():
     assert lease.environment({})["CUDA_VISIBLE_DEVICES"] == "3"
 
 
+def test_trials_share_the_cores_whatever_they_ask_for(monkeypatch):
+    monkeypatch.setenv("SEGLAB_CORES", "16")
+    for per_trial, count, cores, threads in ((2, 2, 8, 4), ("auto", 1, 4, 4), ("auto", -1, 16, 4), (0.5, 1, 2, 2)):
+        lease = Devices(["0", "1", "2", "3"], per_trial).lease(count)
+        assert (lease.cores, lease.threads) == (cores, threads)
+
+
+def test_gpus_are_hidden_from_trials_that_shall_run_on_cpus():
+    assert Devices([], hidden=True).lease(1).environment({})["CUDA_VISIBLE_DEVICES"] == ""
+    assert "CUDA_VISIBLE_DEVICES" not in Devices([]).lease(1).environment({})
+
+
 def test_numbers_count_what_is_visible():
     assert chosen([1, 0], {"CUDA_VISIBLE_DEVICES": "4,5"}) == (["5", "4"], True)
     assert chosen("auto", {"CUDA_VISIBLE_DEVICES": "GPU-1a,GPU-2b"}) == (["GPU-1a", "GPU-2b"], True)

@@ -16,6 +16,7 @@ import pytest
 from seglab.errors import ConfigError, Stopped
 from seglab.sweep.backend import Order
 from seglab.sweep.devices import Devices
+from seglab.sweep.failure import reason
 from seglab.sweep.folder import Sweep
 from seglab.sweep.local import Local
 from seglab.sweep.pool import Pool, Rules
@@ -167,6 +168,48 @@ def test_a_signal_ends_the_trials_and_leaves_a_record(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_error_of_the_pools_own_lets_the_trials_save(tmp_path):
+    made, started = pool(tmp_path, [(20.0, "ok")], Devices([])), []
+
+    def update() -> None:
+        started.append(made.running[0].handle.process.process)
+        raise RuntimeError("the pool is wrong")
+
+    made.show.update = update
+    with pytest.raises(RuntimeError, match="the pool is wrong"):
+        made.run()
+    assert started[0].wait(10) == -signal.SIGTERM
+    assert states(made) == ["interrupted"]
+
+
+def test_what_a_study_thought_of_when_the_signal_came_is_not_started(tmp_path):
+    made = pool(tmp_path, [(20.0, "ok"), (20.0, "ok")], Devices(["0", "1"]))
+
+    def think() -> Trial | None:
+        if len(made.source.left) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return made.source.left.pop(0) if made.source.left else None
+
+    made.source.next = think
+    with pytest.raises(Stopped):
+        made.run()
+    assert states(made) == ["interrupted", "waiting"]
+    assert made.sweep.trials[1].attempts == 0
+
+
+def test_the_threads_that_the_user_set_are_written_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    made = pool(tmp_path, [(0.1, "ok")], Devices([]))
+    made.run()
+    assert [m["threads"] for m in moments(made)] == ["3"]
+    assert made.sweep.trials[0].threads == 3
+
+
+def test_a_signal_without_a_name_is_a_reason():
+    assert reason(-35, [], {}, False) == "killed by signal 35"
+    assert reason(-9, [], {}, False) == "killed by SIGKILL"
+
+
 def test_the_environment_of_a_trial_is_clean(tmp_path, monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
         monkeypatch.setenv(name, "1")
@@ -185,7 +228,7 @@ def test_a_trial_that_never_fits_fails_and_the_others_run(tmp_path):
     made.sweep.trials[0].devices = 3
     made.run()
     assert states(made) == ["failed", "finished"]
-    assert "asks for 3 devices" in made.sweep.trials[0].error
+    assert "trainer.devices=3, but the sweep has" in made.sweep.trials[0].error
 
 
 def test_a_trial_goes_on_where_there_is_a_run_to_go_on_with(tmp_path):

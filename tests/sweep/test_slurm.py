@@ -64,6 +64,7 @@ def cluster(tmp_path, monkeypatch):
     home.mkdir()
     monkeypatch.setenv("PATH", f"{HERE / 'fake_slurm'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(home))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(queues, "LOOK", 0.3)
     monkeypatch.setattr(slurm, "LATE", 1.0)
     yield home
@@ -340,6 +341,17 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
         clusters.SlurmLauncher().checked()
     with pytest.raises(ConfigError, match=r'pip install "seglab\[ray\]"'):
         clusters.RayLauncher().checked()
+
+
+@pytest.mark.parametrize("given", [{"setup": ["touch x"]}, {"more": {"wrap": "touch x"}}])
+def test_a_strangers_record_runs_no_shell_lines(cluster, monkeypatch, given):
+    from hydra_plugins.seglab import clusters
+
+    monkeypatch.setattr(clusters, "by_record", ["seed=1,2"])
+    with pytest.raises(ConfigError, match="repeat the sweep's own command"):
+        clusters.SlurmLauncher(**given).checked()
+    monkeypatch.setattr(clusters, "by_record", [])
+    clusters.SlurmLauncher(**given).checked()
 
 
 def test_a_setting_that_does_not_exist():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
@@ -246,6 +247,15 @@ def test_bad_trials_are_ended_early_and_the_best_is_found_all_the_same(tmp_path,
     assert all(t.epoch > 2 for t in ended)
     seen = {t.user_attrs["trial"]: t.intermediate_values for t in pruned.study.get_trials()}
     assert all(set(steps) <= set(range(1, EPOCHS, 2)) for steps in seen.values()), "epochs without a validation say nothing"
+
+
+def test_a_trial_at_its_last_epoch_is_not_pruned(tmp_path):
+    study = run(tmp_path, Plan(AXES, trials=1))
+    trial = study.sweep.trials[0]
+    for epoch, condemned in ((EPOCHS - 1, True), (EPOCHS, False)):
+        study.asked[trial.number] = SimpleNamespace(report=lambda *told: None, should_prune=lambda: True)
+        trial.epoch, study.reported[trial.number] = epoch, set()
+        assert study.prune(trial, [{"epoch": epoch, "val/iou": 0.1}]) is condemned
 
 
 def test_a_loss_is_searched_downwards(tmp_path):

@@ -144,6 +144,7 @@ def test_several_processes_in_trials(tmp_path, monkeypatch):
         "pictures=0",
         "data.val=5",
         "loss=ce",
+        "augment=none",
         "optimizer.lr=0",
     ]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
