@@ -148,7 +148,7 @@ class TrialLauncher(Launcher):
         same = [t for t in sweep.trials if self.resume and t.identity == key and t.number not in self.met]
         if same:
             old = next((t for t in same if t.overrides == overrides), same[0])
-            old.overrides = overrides
+            old.overrides, old.axes = overrides, {**old.axes, **axes}
             self.met.add(old.number)
             return old
         taken = {t.number for t in sweep.trials}

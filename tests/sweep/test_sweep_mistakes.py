@@ -215,6 +215,7 @@ def test_a_job_is_known_again_by_a_command_with_other_axes():
         sweep.write()
     with launcher("loss=ce", "seed=1,2", "name=a,b", resume=True) as made, made.opened() as sweep:
         assert made.trial(sweep, 0, ["loss=ce", "seed=1"]).number == first[0].number
+        assert next(t for t in sweep.trials if t.number == 0).axes == {"loss": "ce", "seed": "1"}
         other = made.trial(sweep, 1, ["loss=ce", "seed=2"])
         assert (other.number, other.axes) == (2, {"seed": "2", "loss": "ce"}), "a column of the table, a tag of W&B"
         named = [made.trial(sweep, 9, ["loss=ce", "seed=2", f"name={name}"]).number for name in "ab"]

@@ -140,7 +140,6 @@ def test_several_processes_in_trials(tmp_path, monkeypatch):
     given += [
         "trainer.max_epochs=1",
         "data.train=8",
-        "model.encoder=vgg11",
         "pictures=0",
         "data.val=5",
         "loss=ce",
@@ -149,9 +148,10 @@ def test_several_processes_in_trials(tmp_path, monkeypatch):
     ]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "one.yaml").write_text("# @package _global_\ntest: true\n")
-    more = ["--config-dir=conf", "+model.decoder_use_norm=false", "experiment=one"]
-    run(tmp_path, *given, *more, "trainer.devices=1,2", "model=unet,linknet", "hydra.sweep.dir=s")
+    for model, setting in (("unet", "decoder_use_norm: false"), ("fpn", "decoder_dropout: 0.0")):
+        text = f"# @package _global_\ndefaults: [override /model: {model}]\nmodel: {{encoder: vgg11, {setting}}}\n"
+        (tmp_path / "conf" / "experiment" / f"{model}.yaml").write_text(text)
+    run(tmp_path, "--config-dir=conf", *given, "trainer.devices=1,2", "experiment=unet,fpn", "hydra.sweep.dir=s")
     sweep = Sweep.read(tmp_path / "s")
     assert [t.state for t in sweep.trials] == ["finished"] * 4
     place = {}
