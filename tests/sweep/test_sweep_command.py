@@ -14,6 +14,7 @@ from hydra.types import RunMode
 
 from hydra_plugins.seglab.jobs import command
 from hydra_plugins.seglab.launchers import PoolLauncher
+from seglab.config import guard
 from seglab.config.commandline import prepared, recorded, sweeping
 from seglab.config.composing import _loader
 from seglab.errors import ConfigError, DataError
@@ -174,3 +175,17 @@ def test_a_trials_devices_are_a_number(asked):
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.devices; give a number"):
         devices_of({"devices": [1] if asked == "[1]" else asked.strip("'")})
     assert [devices_of({"devices": d}) for d in (2, "2", -1, None, "auto")] == [2, 2, -1, 1, -1]
+
+
+def test_a_job_that_hydra_has_checked_is_not_composed_again(monkeypatch):
+    asked = []
+    real = guard.GuardedLoader.load_configuration
+    monkeypatch.setattr(guard.GuardedLoader, "load_configuration", lambda *a, **k: asked.append(1) or real(*a, **k))
+    with launcher("seed=1,2") as (made, sweep):
+        before = len(asked)
+        for seed in (1, 2, 1):  # as Hydra does before it launches; of equal jobs as well
+            made.context.config_loader.load_sweep_config(made.config, [f"seed={seed}"])
+        checked = len(asked) - before
+        trials = [made.trial(sweep, n, [f"seed={seed}"]) for n, seed in enumerate((2, 1))]
+    assert (checked, len(asked) - before - checked) == (2, 1)
+    assert [(t.number, t.folder) for t in trials] == [(0, "0"), (1, "1")]
