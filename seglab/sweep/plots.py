@@ -177,7 +177,7 @@ def pareto(done: Sequence[tuple[float, float, int, bool]], names: Sequence[str],
     for a, b, _, best in sorted(done, key=lambda d: d[3]):
         canvas.dot(xs(a), ys(b), 6.5 if best else 4.2, _MARK if best else _DOT, _PAPER if best else None)
     arrows = [
-        f"{'more' if way == 'maximize' else 'less'} {name} is better" for name, way in zip(names, directions, strict=False)
+        f"{name}: {'higher' if way == 'maximize' else 'lower'} is better" for name, way in zip(names, directions, strict=False)
     ]
     canvas.finish(
         f"{names[1]} over {names[0]}", f"{len(front)} of {len(done)} trials are beaten by no other; {', '.join(arrows)}"
