@@ -39,7 +39,7 @@ def test_bad_expressions_are_one_sentence(expression):
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(TERMS), min_size=1, max_size=5, unique=True), st.data())
 def test_random_expressions_compose(names, data):
     weights = [data.draw(st.one_of(st.none(), st.floats(0.01, 100).map(lambda x: round(x, 3)))) for _ in names]
@@ -51,7 +51,7 @@ def test_random_expressions_compose(names, data):
     assert all("_target_" in settings for settings in loss.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.text(alphabet="abcdeice+*.0123 -_()", max_size=14))
 def test_random_junk_composes_or_is_a_sentence(text):
     try:
