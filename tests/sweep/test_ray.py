@@ -28,7 +28,7 @@ if find_spec("ray") is None:  # not imported here: how it binds its ports is dec
     pytest.skip("needs ray", allow_module_level=True)
 FAKE = Path(__file__).with_name("fake_trial.py")
 LONG = [*(o for o in TINY if o.split("=")[0] not in ("trainer.max_epochs", "pictures", "data.train")),
-        "data.train=40", "trainer.max_epochs=6", "pictures=0", "augment=medium", "keep.every_steps=3"]  # fmt: skip
+        "data.train=120", "trainer.max_epochs=12", "pictures=0", "augment=medium", "keep.every_steps=3"]  # fmt: skip
 ONCE = Rules()
 MACHINE = {"num_cpus": 2, "num_gpus": 2}
 

@@ -368,7 +368,8 @@ def test_a_study_of_real_trainings_and_more_of_it(tmp_path):
     sweep = Sweep.read(folder)
     assert [t.state for t in sweep.trials] == ["finished"] * 4
     assert {p.name for p in folder.iterdir()} >= {"study.db", "history.png", "sweep.json", "summary.csv", "multirun.yaml"}
-    assert f"best  val/iou {sweep.best().score:.4g}  trial {sweep.best().number}" in said
+    assert "4 trials: 4 finished; see study/study.db" in said
+    assert f"-> {sweep.best().folder}: {sweep.best().name()}" in said
     command(*axes, *slots, "hydra.sweeper.trials=6", "hydra.launcher.resume=true")
     again = Sweep.read(folder)
     assert [t.state for t in again.trials] == ["finished"] * 6
