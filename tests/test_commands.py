@@ -52,7 +52,7 @@ def test_a_sweep_over_models_and_expressions(tmp_path):
         "data.size=64",
     ]
     run(sys.executable, "-m", "seglab.train", *sweep, cwd=tmp_path)
-    folders = sorted(p.parent for p in (tmp_path / "multirun").glob("*/*/*/results.json"))
+    folders = sorted(p.parent for p in (tmp_path / "multirun").glob("*/*/[0-9]*/results.json"))
     assert [f.name for f in folders] == list("012345")
     choices = [results.read_results(f)["choices"] for f in folders]
     assert [(c["model"], c["loss"]) for c in choices] == [
@@ -64,8 +64,10 @@ def test_one_bad_job_of_a_sweep_does_not_stop_the_others(tmp_path):
     command = [sys.executable, "-m", "seglab.train", "-m", *TINY, "trainer.fast_dev_run=true", "loss=bce,ce"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.count("ConfigError") == 1
-    statuses = [json.loads(p.read_text())["status"] for p in sorted((tmp_path / "multirun").glob("*/*/*/results.json"))]
+    assert done.stdout.count("  0  loss=bce  failed    ConfigError: loss 'bce' is for binary") == 1
+    assert done.stderr.startswith("TrainingError: 1 of 2 trials failed; see multirun/")
+    assert done.stderr.count("\n") == 1
+    statuses = [json.loads(p.read_text())["status"] for p in sorted((tmp_path / "multirun").glob("*/*/[0-9]*/results.json"))]
     assert statuses == ["failed", "finished"]
 
 
