@@ -145,3 +145,4 @@ class Best(ModelCheckpoint):
         moved = {k: v.replace(old, new, 1) if isinstance(v, str) else v for k, v in state_dict.items()}
         moved["best_k_models"] = {k.replace(old, new, 1): v for k, v in state_dict["best_k_models"].items()}
         super().load_state_dict(moved)
+        self.current_score = state_dict["current_score"]  # Lightning forgets it: a run that was ended after its last validation

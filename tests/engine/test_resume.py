@@ -301,3 +301,13 @@ def history(path):
             if record.HasField("history"):
                 items = {i.key or "/".join(i.nested_key): i.value_json for i in record.history.item}
                 yield record.history.step.num, int(items["trainer/global_step"]) if "train/loss_step" in items else None
+
+
+def test_the_score_that_was_seen_last_is_remembered(tmp_path):
+    """A run that is ended after its last validation writes last.ckpt again without another one."""
+    from seglab.engine.keeping import Best
+
+    one, other = (Best(tmp_path, "best", monitor="val/iou", mode="max") for _ in range(2))
+    one.current_score, one.best_model_score = torch.tensor(0.25), torch.tensor(0.5)
+    other.load_state_dict(one.state_dict())
+    assert other.state_dict() == one.state_dict()
