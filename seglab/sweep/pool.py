@@ -20,7 +20,7 @@ from seglab.sweep.folder import Sweep
 from seglab.sweep.trial import DONE, Trial
 from seglab.sweep.watching import Row, Watch
 
-LOOK = 0.1  # seconds between two looks at the trials' processes
+LOOK = 0.05  # seconds between two looks at the trials' processes
 READ = 0.5  # and at their files
 SAVING = 300.0  # seconds that a trial has to save its state, from SIGTERM to SIGKILL
 HUNG = 20.0  # and one that counts as hung
@@ -111,11 +111,13 @@ class Pool:
         with self._listening():
             try:
                 while self._start() or self.running:
+                    before = len(self.running)
                     self._look()
                     self.show.update()
                     if len(self.signals) > 1:
                         break
-                    time.sleep(LOOK)
+                    if len(self.running) == before:  # else there is room for the next trial at once
+                        time.sleep(LOOK)
             finally:
                 for one in self.running:  # after a second signal; or an error of the pool's own, of which no trial is guilty
                     (one.handle.kill if len(self.signals) > 1 else one.handle.end)()
