@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+SAVING = 300.0  # seconds that a run has to save its state, from the signal that asks for it to its end by force
 CORES = "SEGLAB_CORES"  # how many of this machine's cores a trial of a sweep may use
 TRIAL = "SEGLAB_TRIAL"  # JSON: of which sweep a process is a trial, its number, its axes (key -> value)
 TRACES = "SEGLAB_TRACES"  # what HYDRA_FULL_ERROR was before a door set it for itself; 1 = the user wants tracebacks
@@ -34,6 +38,20 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without the traces of process groups, or of a door, that this process belongs to or once started."""
     kept = {k: v for k, v in environ.items() if not k.startswith(_MISLEADING) and k not in (*_RANK, TRACES)}
     return {**kept, "HYDRA_FULL_ERROR": environ[TRACES]} if TRACES in environ else kept
+
+
+@contextmanager
+def noted(signals: list[int]) -> Iterator[None]:
+    """While it lasts, SIGNALS are only added to the list (in the main thread; elsewhere nobody could listen)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda n, _: signals.append(n)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end_with_supervisor(act: Callable[[], None]) -> None:

@@ -10,13 +10,13 @@ import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TextIO
 
 from seglab.errors import DataError, nearest
+
+if TYPE_CHECKING:  # numpy is imported where it is used: sweeps read results.json, and every command knows of sweeps
+    import numpy as np
 
 SCHEMA = 1
 FILE = "results.json"
@@ -74,6 +74,8 @@ def write_per_image(path: str | Path, split_ids: Sequence[str], rows: np.ndarray
 
     rows: int (N, 1 + 3K), the image's position in `split_ids`, then tp, fp, fn (pixels) of each class in turn.
     """
+    import numpy as np
+
     rows, path = np.asarray(rows), Path(path)
     if rows.ndim != 2 or rows.shape[1] != 1 + 3 * len(classes):
         raise ValueError(f"rows are {rows.shape}; {len(classes)} classes need (N, {1 + 3 * len(classes)}).")
@@ -88,6 +90,8 @@ def write_per_image(path: str | Path, split_ids: Sequence[str], rows: np.ndarray
 
 def read_per_image(path: str | Path) -> tuple[list[str], list[str], np.ndarray]:
     """(image ids, class names, int64 counts (N, K, 3) of tp, fp, fn) of a per_image.csv. Raises DataError."""
+    import numpy as np
+
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -124,6 +128,7 @@ def git_state(folder: str | Path) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that decide a run's numbers, without importing them; None = not installed."""
+    from importlib import metadata
 
     def version(package: str) -> str | None:
         try:
@@ -136,6 +141,8 @@ def versions() -> dict[str, str | None]:
 
 def _plain(value: Any, where: str) -> Any:
     """The value as JSON has it: numpy and 0-d tensor scalars as numbers, tuples as lists, NaN and infinity as None."""
+    import numpy as np
+
     if isinstance(value, dict):
         return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -151,6 +158,11 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold.")
+
+
+def higher_is_better(monitor: str, mode: str) -> bool:
+    """Whether the monitored value should rise: `mode` is max, min, or auto (min for a loss)."""
+    return "loss" not in monitor if mode == "auto" else mode == "max"
 
 
 @contextmanager

@@ -11,9 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.config import door, plain
 from seglab.errors import ConfigError
-from seglab.processes import LIFELINE, end_with_supervisor
-
-SAVING = 300.0  # seconds
+from seglab.processes import LIFELINE, SAVING, end_with_supervisor
 
 
 def run(config: DictConfig) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, get_origin, get_type_hints
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.seglab.launchers import TrialLauncher
+from hydra_plugins.seglab.launchers import COMMON, TrialLauncher
 from seglab.build import check_type
 from seglab.config.commandline import by_record
 from seglab.errors import ConfigError, nearest
@@ -18,13 +18,11 @@ from seglab.sweep.folder import Sweep
 
 
 class ClusterLauncher(TrialLauncher):
-    """What both share: settings that are looked at in `setup`; an error of `__init__` Hydra would tell in its own words."""
+    """What both share: settings of their own, which are looked at before anything is written."""
 
-    def __init__(
-        self, retries: int = 0, halve_batch: bool = False, trial_timeout: float | None = None, resume: bool = False, **own: Any
-    ) -> None:
-        super().__init__(retries=retries, halve_batch=halve_batch, trial_timeout=trial_timeout, resume=resume)
-        self.own = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in own.items()}
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{key: given.pop(key) for key in COMMON if key in given})
+        self.own = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in given.items()}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """ConfigError for a missing package or a wrong setting, before anything is written."""

@@ -28,16 +28,16 @@ from seglab.config.identity import identity
 from seglab.errors import ConfigError, TrainingError, nearest, shown
 from seglab.processes import TRIAL
 from seglab.results import FILE as RUN
+from seglab.results import higher_is_better
 from seglab.sweep.backend import Backend, Order
 from seglab.sweep.devices import CPU, Devices, chosen
 from seglab.sweep.folder import FILE, Sweep
 from seglab.sweep.local import Local
-from seglab.sweep.pool import Pool, Rules, Source, unfinished
-from seglab.sweep.table import Table, report
-from seglab.sweep.trial import Trial, within
+from seglab.sweep.pool import Pool, Rules, Source
+from seglab.sweep.trial import DONE, Trial, within
 
 _FOLDER = re.compile(r"[~+]*hydra\.(sweep\.dir|launcher\.resume|mode)\b")
-_COMMON = {"retries": int, "halve_batch": bool, "trial_timeout": float | None, "resume": bool}
+COMMON = {"retries": int, "halve_batch": bool, "trial_timeout": float | None, "resume": bool}
 _OURS = re.compile(r"[~+]*hydra[./](run|sweep|launcher|sweeper|mode)\b|[~+]*hydra\.job\.(num|id)\b")
 
 
@@ -56,9 +56,9 @@ class TrialLauncher(Launcher):
     ) -> None:
         for key in unknown:
             own = [name for name, p in signature(type(self)).parameters.items() if p.kind is not p.VAR_KEYWORD]
-            raise ConfigError(f"There is no key '{key}' in 'hydra.launcher'.{nearest(key, {*own, *_COMMON})}")
+            raise ConfigError(f"There is no key '{key}' in 'hydra.launcher'.{nearest(key, {*own, *COMMON})}")
         given = {"retries": retries, "halve_batch": halve_batch, "trial_timeout": trial_timeout, "resume": resume}
-        for key, kind in _COMMON.items():
+        for key, kind in COMMON.items():
             check_type(given[key], kind, f"hydra.launcher.{key}")
             if not isinstance(given[key], bool) and (given[key] or 0) < 0:
                 raise ConfigError(f"hydra.launcher.{key} is {given[key]}; it must be 0 or more.")
@@ -112,6 +112,9 @@ class TrialLauncher(Launcher):
 
     def run(self, sweep: Sweep, source: Source, backend: Backend | None = None) -> None:
         """Run the trials of a source, and tell at the end what became of them; TrainingError if some failed."""
+        from seglab.sweep.ending import report  # Hydra imports this file whatever the command, and rich takes its time
+        from seglab.sweep.table import Table
+
         backend = backend or self.backend(sweep)
         table = Table(sweep, backend)
         pool = Pool(sweep, backend, source, self.order, table, self.rules, self.halved)
@@ -131,7 +134,7 @@ class TrialLauncher(Launcher):
             sweep.write()
             # A resumed sweep goes on with all that it has left, whatever more this command asks for.
             left = sweep.trials if self.resume and initial_job_idx == 0 else jobs
-            self.run(sweep, Listed([trial for trial in left if unfinished(trial)]))
+            self.run(sweep, Listed([trial for trial in left if trial.state not in DONE]))
         return [returned(trial) for trial in jobs]
 
     def trial(self, sweep: Sweep, number: int, overrides: list[str], axes: dict[str, str] | None = None) -> Trial:
@@ -160,8 +163,7 @@ class TrialLauncher(Launcher):
             why = f"is that of trial {other.number} as well" if other else f"is not below {self.path}"
             raise ConfigError(f"The folder {made.folder} of trial {number} {why}; give another hydra.sweep.subdir.")
         made.epochs, made.monitor = settings["trainer"].get("max_epochs"), settings["monitor"]
-        mode = settings["mode"]
-        made.higher = "loss" not in made.monitor if mode == "auto" else mode == "max"
+        made.higher = higher_is_better(made.monitor, settings["mode"])
         sweep.trials.append(made)
         self.met.add(number)
         return made

@@ -12,14 +12,14 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.text import Text
 
 from hydra_plugins.seglab.launchers import TrialLauncher
 from seglab.build import check_type
 from seglab.config import COMPOSING, explain
 from seglab.config.identity import beside
+from seglab.config.refusing import key_of
 from seglab.errors import ConfigError, SeglabError, TrainingError, nearest, shown, visible
+from seglab.results import higher_is_better
 from seglab.sweep.folder import Sweep
 from seglab.sweep.plan import Plan, quiet
 from seglab.sweep.space import Axis, Choice, Number
@@ -38,7 +38,7 @@ class OptunaSweeper(Sweeper):
         self.settings = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
 
     def check(self) -> None:
-        """ConfigError for an unknown key or a value of the wrong type (raised in __init__ it would be no sentence)."""
+        """ConfigError for an unknown key or a value of the wrong type ."""
         for key, value in self.settings.items():
             if key not in _TYPES:
                 raise ConfigError(f"There is no key '{key}' in 'hydra.sweeper'.{nearest(key, _TYPES)}")
@@ -92,10 +92,9 @@ class OptunaSweeper(Sweeper):
         """What is asked of the study."""
         asked = {key: value for key, value in self.settings.items() if key != "params"}
         asked["parallel"] = asked["parallel"] if asked["parallel"] is not None else slots
-        monitor, mode = self.config.monitor, self.config.mode
-        higher = "loss" not in monitor if mode == "auto" else mode == "max"
+        higher = higher_is_better(self.config.monitor, self.config.mode)
         epochs = self.config.trainer.max_epochs
-        beside = [o for o in fixed if _beside(_key(o))]
+        beside = [o for o in fixed if _beside(key_of(o))]
         kept = [o for o in fixed if o not in beside]
         asked["seed"] = asked["seed"] or 0
         return Plan(axes, kept, beside=beside, higher=higher, epochs=epochs if isinstance(epochs, int) else None, **asked)
@@ -156,6 +155,9 @@ def axis(override: Override) -> Axis:
 
 def conclude(study: Any, sweep: Sweep) -> None:
     """Draw the study's pictures and say what was found."""
+    from rich.console import Console  # Hydra imports this file whatever the command
+    from rich.text import Text
+
     from seglab.sweep.plots import plots
     from seglab.sweep.study import FILE as STUDY
 
@@ -177,10 +179,6 @@ def conclude(study: Any, sweep: Sweep) -> None:
 def _named(names: Mapping[str, str], values: Sequence[float]) -> str:
     texts = (f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}" for value in values)
     return "  ".join(f"{name} {text}" for name, text in zip(names, texts, strict=True))
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def _beside(key: str) -> bool:

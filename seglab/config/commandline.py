@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.config.mistakes import explain
-from seglab.config.refusing import partial, refuse
+from seglab.config.refusing import key_of, partial, refuse
 from seglab.errors import ConfigError, nearest
 
 LAST = Path("checkpoints", "last.ckpt")
@@ -127,14 +127,14 @@ def sweeping(argv: list[str], multirun: bool) -> list[str]:
     if target is not None and Path(target).resolve() != Path(folder).resolve():
         raise ConfigError(f"sweep.resume={folder} and hydra.sweep.dir={target} are two folders; give only sweep.resume.")
     new = get_args_parser().parse_known_args(given)[0].overrides
-    flags, keys = [a for a in given if a not in new], {_key(a) for a in new}
+    flags, keys = [a for a in given if a not in new], {key_of(a) for a in new}
     if not all(_HYDRAS.match(a) for a in new):
         partial(folder, new, Path(folder, SWEEP))
     # Settings of Hydra's own (more trials, other devices) come on top of the sweep's own command.
     own = recorded(Path(folder)) if all(_HYDRAS.match(a) for a in new) else []
     by_record.extend(own)
     where = [a for a in own if a.startswith("-")] if not places(given) else []
-    own = [a for a in own if not a.startswith("-") and _key(a) not in keys]
+    own = [a for a in own if not a.startswith("-") and key_of(a) not in keys]
     return [*where, *flags, *own, *new, f"hydra.sweep.dir={quoted(folder)}", _GO_ON]
 
 
@@ -176,10 +176,6 @@ def further_process(environ: Mapping[str, str]) -> list[str]:
     """The override for a process that torchrun or SLURM started beside the first: it leaves the run's .hydra alone."""
     ranks = [environ.get(name, "") for name in ("RANK", "SLURM_PROCID")]
     return [KEEP_RECORD] if any(r.isdecimal() and int(r) > 0 for r in ranks) else []
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def quoted(text: str) -> str:

@@ -51,7 +51,7 @@ def partial(folder: str, given: Sequence[str], record: Path) -> None:
         own = [str(word) for word in json.loads(record.read_text(encoding="utf-8"))["command"]]
     except (OSError, ValueError, KeyError, TypeError):
         return  # said where the record is read
-    left = [key for key in dict.fromkeys(map(_key, own)) if key not in {_key(a) for a in given}]
+    left = [key for key in dict.fromkeys(map(key_of, own)) if key not in {key_of(a) for a in given}]
     if left:
         named = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
         raise ConfigError(
@@ -88,5 +88,6 @@ def _hydras(key: str) -> bool:
     return key.startswith(("hydra.", "hydra/"))
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """The key that the text of an override sets, without Hydra's + and ~."""
     return override.partition("=")[0].lstrip("+~")

@@ -24,6 +24,7 @@ from seglab.errors import ConfigError, nearest
 from seglab.losses.base import Loss
 from seglab.losses.total import Total
 from seglab.losses.weights import Counts
+from seglab.results import higher_is_better
 from seglab.tasks.base import Task
 from seglab.tasks.grouping import Grouping
 from seglab.tasks.optimization import Optimization
@@ -136,11 +137,6 @@ def grouping(config: Config, spec: Spec, kind: type[Task]) -> Grouping | None:
     return made
 
 
-def higher_is_better(config: Config) -> bool:
-    """Whether `monitor` should rise, by `mode`."""
-    return "loss" not in config["monitor"] if config["mode"] == "auto" else config["mode"] == "max"
-
-
 def optimization(config: Config) -> Optimization:
     """How `optimizer` and `scheduler` want the weights updated; wrong names and values fail here, not during training."""
     optimizer = dict(config["optimizer"])
@@ -165,7 +161,7 @@ def _schedule(config: Config, optimizer: Optimizer, steps: int) -> Config | None
     plateau = issubclass(find(schedule.get("_target_"), LRScheduler, "scheduler"), ReduceLROnPlateau)
     given = {"optimizer": optimizer, "total_steps": steps}
     if plateau and "mode" not in schedule:  # torch's default would wait for val/iou to fall
-        given["mode"] = "max" if higher_is_better(config) else "min"
+        given["mode"] = "max" if higher_is_better(config["monitor"], config["mode"]) else "min"
     scheduler = build(schedule, LRScheduler, "scheduler", **given)
     told = {"scheduler": scheduler, "monitor": config["monitor"]}
     if plateau:

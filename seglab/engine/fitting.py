@@ -228,4 +228,4 @@ def _monitor(config: Config, task: Task, source: Source) -> tuple[str | None, bo
             raise ConfigError("scheduler=plateau needs validation images; use scheduler=poly, or monitor=train/loss.")
         log.warning("no validation: the last weights are kept as best, and there is no score")
         return None, True
-    return key, assemble.higher_is_better(config)
+    return key, results.higher_is_better(key, config["mode"])

@@ -14,23 +14,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seglab.engine.outcomes import Outcome, cause
 from seglab.errors import ConfigError
-from seglab.processes import clean, cores
+from seglab.processes import SAVING, clean, cores, noted
 
 Config = dict[str, Any]
 OURS = "SEGLAB_RANK"  # "0/2" in the processes that `supervise` starts
 DDP = re.compile(r"ddp(_spawn|_fork|_notebook)?(_find_unused_parameters_(true|false))?")
 LOOK = 0.05  # seconds between two looks at the ranks
-PEERS, SAVING = 10.0, 300.0  # seconds the others have after one rank failed, or stopped as it was asked to
+PEERS = 10.0  # seconds the others have after one rank failed; SAVING if it stopped as it was asked to
 LAST = 5.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -137,7 +135,7 @@ def supervise(job: Callable[..., Any], payload: Config, count: int) -> Any:
         order = {"job": f"{job.__module__}:{job.__name__}", "payload": payload, "path": sys.path}
         Path(folder, "order.json").write_text(json.dumps(order))
         ranks = Ranks(Path(folder), count, payload.get("run"))
-        with ranks.listening():
+        with noted(ranks.signals):
             try:
                 ranks.start(store.port)
                 ranks.wait()
@@ -162,20 +160,6 @@ class Ranks:
     def failed(self) -> list[Outcome]:
         """The outcomes that are errors, the earliest first."""
         return sorted((o for o in self.ended.values() if o.error is not None), key=lambda o: o.time)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Note signals for as long as it lasts (in the main thread; elsewhere nobody could)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
-        before = {number: signal.signal(number, lambda n, _: self.signals.append(n)) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def start(self, port: int) -> None:
         """Start all ranks. Their stdin stays open for as long as this process lives, and is how they learn that it died."""

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from seglab.errors import Ended, Stopped
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+from seglab.processes import SIGNALS
 
 
 class Interrupts:

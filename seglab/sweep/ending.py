@@ -66,7 +66,7 @@ def failures(sweep: Sweep, out: Console) -> None:
 def places(sweep: Sweep, out: Console) -> None:
     """Where things are, and how to go on with a sweep that is not at its end."""
     _say(out, f"{shown(sweep.path)}/", "bold")
-    top = sweep.best() if words.monitor(t for t in sweep.trials if t.state == "finished") else None
+    top = sweep.best()
     link = f"-> {top.folder}: {top.name()}" if top and (sweep.path / "best").is_symlink() else None
     for name, text in (("summary.csv", "one row a trial"), (FILE, "all that is known of them"), ("best", link)):
         if text and os.path.lexists(sweep.path / name):

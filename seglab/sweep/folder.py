@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.errors import ConfigError, DataError
+from seglab.processes import SAVING
 from seglab.results import replacing
 from seglab.sweep.trial import DONE, State, Trial, broken, fits
 
@@ -125,7 +126,7 @@ class Sweep:
             if trial.state == "running":
                 trial.state = "interrupted"
 
-    def claim(self, waiting: Callable[[], None] = lambda: None, patience: float = 330.0) -> None:
+    def claim(self, waiting: Callable[[], None] = lambda: None, patience: float = SAVING + 30) -> None:
         """Make the folder this process's, as long as it or one of its trials lives. ConfigError if another keeps it.
 
         The trials inherit one of two locks: those of a sweep that was killed save their state first, for which `waiting` is

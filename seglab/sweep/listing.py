@@ -92,7 +92,7 @@ def overview(out: Console, paths: Sequence[Path]) -> None:
             broken.append(str(error))
             continue
         sweep = seen.sweep
-        top = sweep.best() if words.monitor(t for t in sweep.trials if t.state == "finished") else None
+        top = sweep.best()
         best = f"{visible(top.monitor)} {words.number(top.score)}\n{columns.label(top, out.is_terminal)}" if top else "-"
         state = Text.assemble(words.state(seen.word), "\n", seen.tally())
         what = f"{visible(sweep.created[:16])}  {visible(', '.join(sweep.axes))}"

@@ -8,22 +8,21 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from seglab.errors import ConfigError, Stopped
-from seglab.sweep.backend import Backend, Handle, Order
+from seglab.processes import SAVING, noted
+from seglab.sweep.backend import LOG, Backend, Handle, Order
 from seglab.sweep.failure import killed_for_memory, out_of_memory, reason, tail
 from seglab.sweep.folder import Sweep
-from seglab.sweep.trial import DONE, Trial
+from seglab.sweep.trial import Trial
 from seglab.sweep.watching import Row, Watch
 
 LOOK = 0.05  # seconds between two looks at the trials' processes
 READ = 0.5  # and at their files
-SAVING = 300.0  # seconds that a trial has to save its state, from SIGTERM to SIGKILL
-HUNG = 20.0  # and one that counts as hung
+HUNG = 20.0  # seconds between SIGTERM and SIGKILL for a trial that counts as hung; others have SAVING
 ENDED = (130, 138, 143)  # exit codes of a run that was asked to end, and saved its state
 BEGUN = "train.log"  # in the folder of a run that can be gone on with
 
@@ -108,7 +107,7 @@ class Pool:
 
     def run(self) -> None:
         """Until all trials have ended. Raises Stopped, with the trials' states saved, if a signal came."""
-        with self._listening():
+        with noted(self.signals):
             try:
                 while self._start() or self.running:
                     before = len(self.running)
@@ -127,16 +126,6 @@ class Pool:
         if self.signals:
             raise Stopped(f"ended by {signal.Signals(self.signals[0]).name}", 128 + self.signals[0])
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n)]
-        before = {number: signal.signal(number, lambda n, _: self.signals.append(n)) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _start(self) -> bool:
         """Start what there is room for; whether anything is left to start."""
         if self.signals:
@@ -149,7 +138,7 @@ class Pool:
             folder = self.sweep.folder(trial)
             # A sweep may have been killed between a trial's start and the record of it.
             resumed = (folder / BEGUN).exists() and (trial.attempts > 0 or self.sweep.again)
-            size = sum(p.stat().st_size for p in folder.glob("output.log"))
+            size = sum(p.stat().st_size for p in folder.glob(LOG))
             try:
                 handle = self.backend.start(trial, self.order(trial, resumed))
             except (ConfigError, OSError) as error:
@@ -246,8 +235,3 @@ class Pool:
         self.again.append(trial)
         self.sweep.write()
         return True
-
-
-def unfinished(trial: Trial) -> bool:
-    """Whether a resumed sweep runs the trial."""
-    return trial.state not in DONE

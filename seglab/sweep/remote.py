@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from seglab.processes import asked_threads, clean
+from seglab.processes import SAVING, asked_threads, clean
 from seglab.results import replacing
 from seglab.sweep.backend import LOG, Order
 from seglab.sweep.failure import killed_for_memory
@@ -24,7 +24,7 @@ from seglab.sweep.local import Process
 
 ASKED, PLACE, EXIT, ALIVE = ".end", ".place", ".exit", ".alive"
 LOOK = 0.5  # seconds between two looks at the files
-SAVING = 330.0  # seconds within which a trial whose runner was killed has saved its state, and left
+LATEST = SAVING + 30  # seconds within which a trial whose runner was killed has saved its state, and left
 
 
 class Runner:
@@ -184,7 +184,7 @@ def _hold(path: Path) -> int | None:
         import fcntl
     except ImportError:
         return None
-    file, deadline = os.open(path, os.O_RDWR | os.O_CREAT, 0o644), time.monotonic() + SAVING
+    file, deadline = os.open(path, os.O_RDWR | os.O_CREAT, 0o644), time.monotonic() + LATEST
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,6 @@ from seglab import __version__
 from seglab.errors import shown, visible
 from seglab.sweep import columns, words
 from seglab.sweep.backend import LOG, Backend
-from seglab.sweep.ending import report as report
 from seglab.sweep.folder import Sweep
 from seglab.sweep.trial import DONE, Trial
 
@@ -92,7 +91,7 @@ class Table:
         if hidden > 0 and room:
             parts.append(words.cut(Text(f"... {hidden + 1} more are running", style="dim")))
         best = self.sweep.best()
-        if best and words.monitor(t for t in self.sweep.trials if t.state == "finished"):
+        if best:
             what = f"{visible(best.monitor)} {words.number(best.score)}"
             parts.append(words.cut(Text(f"best: {what}, trial {best.number}  {columns.label(best, True)}")))
         counts = words.tally([self._state(t) for t in self.sweep.trials], self.sweep.total)

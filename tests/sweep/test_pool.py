@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sweep_runs import Jobs, Silent
 
 from seglab.errors import ConfigError, Stopped
 from seglab.sweep.backend import Order
@@ -24,33 +25,6 @@ from seglab.sweep.trial import Trial
 
 RULES = Rules()
 FAKE = Path(__file__).with_name("fake_trial.py")
-
-
-class Jobs:
-    """A source of the trials of a list, which prunes those it is told to."""
-
-    def __init__(self, trials: list[Trial], prune: tuple[int, ...] = ()) -> None:
-        self.left, self.told, self.pruned = list(trials), [], prune
-
-    def next(self) -> Trial | None:
-        return self.left.pop(0) if self.left else None
-
-    def prune(self, trial: Trial, rows: list) -> bool:
-        return trial.number in self.pruned
-
-    def ended(self, trial: Trial) -> None:
-        self.told.append((trial.number, trial.state))
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.events: list[tuple[int, str]] = []
-
-    def event(self, trial: Trial, text: str) -> None:
-        self.events.append((trial.number, text))
-
-    def update(self) -> None:
-        pass
 
 
 def pool(tmp_path: Path, kinds: list[tuple[float, str]], devices: Devices, rules: Rules = RULES, prune=(), halved=None) -> Pool:

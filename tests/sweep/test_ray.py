@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from sweep_runs import WHOLE, Silent, command, run
 
+from hydra_plugins.seglab.jobs import Listed
 from seglab.errors import ConfigError, Stopped
 from seglab.sweep import remote
 from seglab.sweep.backend import Order
@@ -27,34 +29,9 @@ from seglab.sweep.trial import Trial
 if find_spec("ray") is None:  # not imported here: how it binds its ports is decided as it is imported
     pytest.skip("needs ray", allow_module_level=True)
 FAKE = Path(__file__).with_name("fake_trial.py")
-LONG = [*(o for o in TINY if o.split("=")[0] not in ("trainer.max_epochs", "pictures", "data.train")),
-        "data.train=120", "trainer.max_epochs=12", "pictures=0", "augment=medium", "keep.every_steps=3"]  # fmt: skip
+LONG = [*WHOLE, "data.train=120", "trainer.max_epochs=12", "pictures=0", "augment=medium", "keep.every_steps=3"]  # fmt: skip
 ONCE = Rules()
 MACHINE = {"num_cpus": 2, "num_gpus": 2}
-
-
-class Listed:
-    """A source of trials."""
-
-    def __init__(self, trials: list[Trial]) -> None:
-        self.left = list(trials)
-
-    def next(self) -> Trial | None:
-        return self.left.pop(0) if self.left else None
-
-    def prune(self, trial: Trial, rows: list) -> bool:
-        return False
-
-    def ended(self, trial: Trial) -> None:
-        pass
-
-
-class Silent:
-    def event(self, trial: Trial, text: str) -> None:
-        pass
-
-    def update(self) -> None:
-        pass
 
 
 def until(what, seconds: float = 60.0) -> None:
@@ -166,17 +143,6 @@ def test_the_share_of_a_trial(machines, settings, devices, wanted):
     backend.machines, backend.settings = machines, Settings(**settings)
     assert backend._wanted(devices) == wanted
     assert backend._fitting(*wanted) >= 1
-
-
-def command(*more: str) -> list[str]:
-    return [sys.executable, "-m", "seglab.train", "-m", *more]
-
-
-def run(folder: Path, *more: str, code: int = 0) -> str:
-    done = subprocess.run(command(*more), cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.mark.slow

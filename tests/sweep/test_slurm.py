@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from sweep_runs import LONG, Jobs, Silent, command, run
 
 from seglab.errors import ConfigError, Stopped
 from seglab.sweep import queues, remote, slurm
@@ -29,32 +30,6 @@ from seglab.sweep.trial import Trial
 pytest.importorskip("submitit")
 ONCE = Rules()
 HERE = Path(__file__).parent
-LONG = [*(o for o in TINY if o.split("=")[0] not in ("trainer.max_epochs", "pictures", "data.train")),
-        "data.train=40", "trainer.max_epochs=6", "pictures=0", "augment=medium", "keep.every_steps=3"]  # fmt: skip
-
-
-class Listed:
-    """A source of trials that prunes those it is told to."""
-
-    def __init__(self, trials: list[Trial], prune: tuple[int, ...] = ()) -> None:
-        self.left, self.pruned = list(trials), prune
-
-    def next(self) -> Trial | None:
-        return self.left.pop(0) if self.left else None
-
-    def prune(self, trial: Trial, rows: list) -> bool:
-        return trial.number in self.pruned
-
-    def ended(self, trial: Trial) -> None:
-        pass
-
-
-class Silent:
-    def event(self, trial: Trial, text: str) -> None:
-        pass
-
-    def update(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -101,7 +76,7 @@ def made(tmp_path: Path, kinds: list[tuple[float, str]], prune=(), rules: Rules 
         return Order([*words, *(["resume=auto"] if resumed else [])], sweep.folder(trial), tmp_path, {"SEGLAB_TRIAL": "{}"})
 
     backend = Slurm(Settings(**settings), sweep.path / ".slurm", "sweep")
-    return Pool(sweep, backend, Listed(trials, prune), order, Silent(), rules)
+    return Pool(sweep, backend, Jobs(trials, prune), order, Silent(), rules)
 
 
 def script(pool: Pool, job: str = "1") -> list[str]:
@@ -359,17 +334,6 @@ def test_a_setting_that_does_not_exist():
 
     with pytest.raises(ConfigError, match="Did you mean 'partition'"):
         clusters.SlurmLauncher(partitoin="gpu").checked()
-
-
-def command(*more: str) -> list[str]:
-    return [sys.executable, "-m", "seglab.train", "-m", *more]
-
-
-def run(folder: Path, *more: str, code: int = 0) -> str:
-    done = subprocess.run(command(*more), cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def states(sweep: Path) -> list[str]:

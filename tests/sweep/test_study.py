@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
+from sweep_runs import Silent
 
 from seglab.errors import ConfigError, DataError
 from seglab.results import KEYS
@@ -93,13 +94,6 @@ class Backend:
 
     def close(self) -> None:
         pass
-
-
-class Silent:
-    def event(self, trial: Trial, text: str) -> None:
-        pass
-
-    update = lambda self: None  # noqa: E731
 
 
 @pytest.fixture(autouse=True)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from sweep_runs import launcher
 
 from hydra_plugins.seglab.jobs import command
-from hydra_plugins.seglab.launchers import PoolLauncher
 from seglab.config import guard
 from seglab.config.commandline import prepared, recorded, sweeping
-from seglab.config.composing import _loader
 from seglab.errors import ConfigError, DataError
 from seglab.sweep.folder import Sweep
 from seglab.sweep.trial import Trial
@@ -30,17 +27,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["seglab.train"])
     yield
     HydraConfig.instance().cfg = None
-
-
-@contextmanager
-def launcher(*overrides: str, resume: bool = False):
-    """A launcher as Hydra sets it up for `-m overrides`, and its sweep in s/."""
-    with _loader() as loader:
-        config = loader.load_configuration("train", [*overrides, "hydra.sweep.dir=s"], RunMode.MULTIRUN)
-        made = PoolLauncher(devices="cpu", resume=resume)
-        made.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=config)
-        with made.opened() as sweep:
-            yield made, sweep
 
 
 def record(folder: str, command: list[str], hydra: list[str], *states: str, study: bool = False) -> None:
@@ -59,7 +45,7 @@ def test_hydras_own_settings_come_on_top_of_the_sweeps_command(more):
 def test_where_the_configuration_is_belongs_to_the_command(tmp_path, monkeypatch):
     (tmp_path / "conf").mkdir()
     monkeypatch.setattr("sys.argv", ["seglab.train", "-m", "--config-dir", "conf", "seed=1,2"])
-    with launcher("seed=1,2") as (made, sweep):
+    with launcher("seed=1,2") as made, made.opened() as sweep:
         made.trial(sweep, 0, ["seed=1"])
         sweep.write()
     where = f"--config-dir={tmp_path / 'conf'}"
@@ -122,30 +108,30 @@ def test_the_overrides_of_a_recorded_trial_are_no_flags(key):
 
 
 def test_equal_jobs_have_a_trial_each_after_a_resume_too():
-    with launcher("seed=null,null") as (made, sweep):
+    with launcher("seed=null,null") as made, made.opened() as sweep:
         first = [made.trial(sweep, n, ["seed=null"]).number for n in range(2)]
         sweep.write()
-    with launcher("seed=null,null,null", resume=True) as (made, sweep):
+    with launcher("seed=null,null,null", resume=True) as made, made.opened() as sweep:
         again = [made.trial(sweep, n, ["seed=null"]).number for n in range(3)]
     assert (first, again) == ([0, 1], [0, 1, 2])
 
 
 def test_two_trials_never_share_a_folder():
-    with launcher("seed=1,2", "hydra.sweep.subdir=same") as (made, sweep):
+    with launcher("seed=1,2", "hydra.sweep.subdir=same") as made, made.opened() as sweep:
         made.trial(sweep, 0, ["seed=1"])
         with pytest.raises(ConfigError, match="folder same of trial 1 is that of trial 0 as well"):
             made.trial(sweep, 1, ["seed=2"])
 
 
 def test_a_trials_folder_is_below_its_sweeps():
-    with launcher("hydra.sweep.subdir=../x") as (made, sweep), pytest.raises(ConfigError, match="is not below"):
+    with launcher("hydra.sweep.subdir=../x") as made, made.opened() as sweep, pytest.raises(ConfigError, match="is not below"):
         made.trial(sweep, 0, [])
 
 
 def test_overrides_are_written_down_as_they_were_typed(monkeypatch):
     monkeypatch.setenv("HIDDEN", "secret")
     typed = ["name=${hydra:job.num}-${oc.env:HIDDEN}", "seed=1,2"]
-    with launcher(*typed, "hydra.job.name=${oc.env:HIDDEN}") as (made, sweep):
+    with launcher(*typed, "hydra.job.name=${oc.env:HIDDEN}") as made, made.opened() as sweep:
         trial = made.trial(sweep, 0, [typed[0], "seed=1"])
         sweep.write()
         assert sweep.command == typed
@@ -155,7 +141,7 @@ def test_overrides_are_written_down_as_they_were_typed(monkeypatch):
 
 
 def test_a_trial_is_no_sweep_whatever_its_configuration_says():
-    with launcher("hydra.mode=MULTIRUN") as (made, sweep):
+    with launcher("hydra.mode=MULTIRUN") as made, made.opened() as sweep:
         words = made.order(made.trial(sweep, 0, []), False).command
     assert words[-1] == "hydra.mode=RUN"
 
@@ -181,7 +167,7 @@ def test_a_job_that_hydra_has_checked_is_not_composed_again(monkeypatch):
     asked = []
     real = guard.GuardedLoader.load_configuration
     monkeypatch.setattr(guard.GuardedLoader, "load_configuration", lambda *a, **k: asked.append(1) or real(*a, **k))
-    with launcher("seed=1,2") as (made, sweep):
+    with launcher("seed=1,2") as made, made.opened() as sweep:
         before = len(asked)
         for seed in (1, 2, 1):  # as Hydra does before it launches; of equal jobs as well
             made.context.config_loader.load_sweep_config(made.config, [f"seed={seed}"])

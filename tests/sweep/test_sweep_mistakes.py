@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from sweep_runs import launcher
 
 from hydra_plugins.seglab import clusters, sweepers
 from hydra_plugins.seglab.launchers import PoolLauncher
 from seglab.config import door
 from seglab.config.commandline import prepared
-from seglab.config.composing import _loader
 from seglab.errors import ConfigError
 from seglab.processes import TRIAL
 from seglab.sweep.devices import Devices
@@ -54,15 +52,6 @@ def record(folder: str, command: list[str], *states: str, study: bool = False) -
     made = Sweep(Path(folder), command, trials=trials, total=len(trials), study=study)
     made.write()
     return made
-
-
-@contextmanager
-def launcher(*overrides: str, resume: bool = False):
-    with _loader() as loader:
-        config = loader.load_configuration("train", [*overrides, "hydra.sweep.dir=s"], RunMode.MULTIRUN)
-        made = PoolLauncher(devices="cpu", resume=resume)
-        made.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=config)
-        yield made
 
 
 @pytest.mark.parametrize(

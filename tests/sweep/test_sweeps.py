@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,25 +15,12 @@ import pytest
 import torch
 from conftest import TINY
 from kill_trials import unlike
+from sweep_runs import LONG, WHOLE, command, run
 
 from seglab import results
 from seglab.sweep.folder import Sweep
 
 pytestmark = pytest.mark.slow
-
-WHOLE = [o for o in TINY if o.split("=")[0] not in ("trainer.max_epochs", "pictures", "data.train")]
-LONG = [*WHOLE, "data.train=40", "trainer.max_epochs=6", "pictures=0", "augment=medium", "keep.every_steps=3"]
-
-
-def command(*more: str) -> list[str]:
-    return [sys.executable, "-m", "seglab.train", "-m", *more]
-
-
-def run(folder: Path, *more: str, code: int = 0) -> str:
-    done = subprocess.run(command(*more), cwd=folder, capture_output=True, text=True, timeout=600)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def trials(sweep: Path) -> dict[str, dict]:

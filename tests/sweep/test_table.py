@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.live import Live
 
 from seglab.sweep import columns, words
+from seglab.sweep.ending import report
 from seglab.sweep.folder import Sweep
-from seglab.sweep.table import Table, report
+from seglab.sweep.table import Table
 from seglab.sweep.trial import Trial
 
 EVIL = "\x1b]0;owned\x07\x1b[2J[red]x[/red]:car:\nnext\u202e"
