@@ -34,8 +34,12 @@ _TYPES = {
 class OptunaSweeper(Sweeper):
     """Its settings are explained in conf/hydra/sweeper/optuna.yaml."""
 
+    launcher: TrialLauncher
+    config: DictConfig
+    context: HydraContext
+
     def __init__(self, **settings: Any) -> None:
-        self.settings = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
+        self.settings: dict[str, Any] = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
 
     def check(self) -> None:
         """ConfigError for an unknown key or a value of the wrong type ."""
