@@ -44,7 +44,7 @@ def write_results(folder: str | Path, results: dict[str, Any]) -> Path:
     if missing:
         raise ValueError(f"results lack {', '.join(missing)}; give None where there is nothing to say.")
     ordered = {"schema": SCHEMA, **{key: results[key] for key in KEYS}, **{key: results.get(key) for key in OPTIONAL}}
-    text = json.dumps(_plain(ordered, "results"), indent=2, allow_nan=False)
+    text = json.dumps(plain(ordered, "results"), indent=2, allow_nan=False)
     path = Path(folder) / FILE
     with replacing(path) as file:
         file.write(text + "\n")
@@ -139,18 +139,18 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-def _plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str) -> Any:
     """The value as JSON has it: numpy and 0-d tensor scalars as numbers, tuples as lists, NaN and infinity as None."""
     import numpy as np
 
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, np.ndarray):
         value = value.tolist()
     elif not isinstance(value, (str, int, float)) and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
+        return [plain(item, f"{where}[{n}]") for n, item in enumerate(value)]
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float):  # float() because numpy's float64 is a float as well

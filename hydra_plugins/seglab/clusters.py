@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from typing import Any, get_origin, get_type_hints
 
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from hydra_plugins.seglab.jobs import contents
 from hydra_plugins.seglab.launchers import COMMON, TrialLauncher
 from seglab.build import check_type
 from seglab.config.commandline import by_record
@@ -22,7 +23,7 @@ class ClusterLauncher(TrialLauncher):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**{key: given.pop(key) for key in COMMON if key in given})
-        self.own = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in given.items()}
+        self.own = contents(given)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """ConfigError for a missing package or a wrong setting, before anything is written."""

@@ -34,6 +34,11 @@ class Listed:
         """Nothing follows from it."""
 
 
+def contents(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as Hydra hands them over, OmegaConf's lists and dicts as plain ones."""
+    return {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
+
+
 def class_of(node: DictConfig) -> type:
     """The class that a section of Hydra's names."""
     from hydra.core.plugins import Plugins

@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.seglab.jobs import Listed, class_of, command, devices_of, returned, typed
+from hydra_plugins.seglab.jobs import Listed, class_of, command, contents, devices_of, returned, typed
 from seglab.build import check_type
 from seglab.config import plain
 from seglab.config.commandline import places, quoted
@@ -214,8 +214,8 @@ class PoolLauncher(TrialLauncher):
 
     def __init__(self, devices: Any = "auto", per_trial: Any = "auto", **common: Any) -> None:
         super().__init__(**common)
-        asked = OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices
-        names, known = chosen(asked, os.environ)  # type: ignore[arg-type]
+        asked = contents({"devices": devices})["devices"]
+        names, known = chosen(asked, os.environ)
         self.devices, self.known = Devices(names, per_trial, hidden=asked == CPU), known
 
     def backend(self, sweep: Sweep) -> Local:

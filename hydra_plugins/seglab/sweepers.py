@@ -13,6 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.seglab.jobs import contents
 from hydra_plugins.seglab.launchers import TrialLauncher
 from seglab.build import check_type
 from seglab.config import COMPOSING, explain
@@ -39,7 +40,7 @@ class OptunaSweeper(Sweeper):
     context: HydraContext
 
     def __init__(self, **settings: Any) -> None:
-        self.settings: dict[str, Any] = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
+        self.settings = contents(settings)
 
     def check(self) -> None:
         """ConfigError for an unknown key or a value of the wrong type ."""

@@ -14,6 +14,7 @@ from seglab.compare.collecting import Run, collect
 from seglab.compare.grouping import Group, grouped
 from seglab.compare.settings import settings
 from seglab.errors import ConfigError, DataError, nearest, visible
+from seglab.results import higher_is_better
 from seglab.stats.difference import Difference
 from seglab.stats.scores import Scores
 from seglab.stats.verdicts import Verdict, judge
@@ -116,8 +117,8 @@ def _row(group: Group, scores: Scores) -> Row:
 def _monitor(runs: Sequence[Run]) -> tuple[str | None, bool]:
     """What the runs were selected by (None where they differ), and whether more of it is better."""
     names = {run.monitor for run in runs}
-    modes = {match.group(1) if (match := re.search(r"^mode: (\w+)", run.config, re.MULTILINE)) else "auto" for run in runs}
-    higher = modes == {"max"} or ("min" not in modes and not any("loss" in name for name in names))
+    modes = [match.group(1) if (match := re.search(r"^mode: (\w+)", run.config, re.MULTILINE)) else "auto" for run in runs]
+    higher = all(higher_is_better(run.monitor, mode) for run, mode in zip(runs, modes, strict=True))
     return (names.pop() if len(names) == 1 else None), higher
 
 

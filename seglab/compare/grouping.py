@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from seglab.compare.collecting import Run
+from seglab.config.refusing import key_of
 from seglab.errors import shown
 
 ABSENT = "-"
@@ -54,7 +55,7 @@ def _once(runs: list[Run], notes: list[str]) -> Iterator[Run]:
 
 def _axes(groups: list[Group], columns: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """The fewest settings that tell all groups apart: those of the command line first, then choices, then any."""
-    typed = dict.fromkeys(o.partition("=")[0].lstrip("+~") for g in groups for run in g.runs for o in run.overrides)
+    typed = dict.fromkeys(key_of(o) for g in groups for run in g.runs for o in run.overrides)
     offered = {**{key: column for key in typed if (column := _choice(groups, key) or columns.get(key))}}
     for key in dict.fromkeys(key for g in groups for run in g.runs for key in run.choices):
         if (column := _choice(groups, key)) and any(k.split(".")[0] == key for k in columns):

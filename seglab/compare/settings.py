@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from seglab.compare.collecting import Run
 from seglab.config.differences import NOT_SETTINGS
 from seglab.config.dotted import written
-from seglab.config.identity import BESIDE, BESIDE_KEYS
+from seglab.config.identity import BESIDE, beside
 from seglab.config.mistakes import first_line
 from seglab.errors import shown
 
@@ -71,8 +71,7 @@ def _read(part: str) -> dict[str, str] | str:
 
 
 def _watching(key: str) -> bool:
-    group, _, rest = key.partition(".")
-    return group in WATCHING or rest in BESIDE_KEYS.get(group, ())
+    return key.partition(".")[0] in WATCHING or beside(key)
 
 
 def _flatten(value: Any, name: str, into: dict[str, str]) -> None:

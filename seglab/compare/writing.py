@@ -13,6 +13,7 @@ from seglab.compare.answer import Comparison
 from seglab.compare.sentences import interval, short
 from seglab.compare.showing import amount, around, score
 from seglab.errors import visible
+from seglab.results import plain
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
@@ -26,7 +27,7 @@ def to_json(found: Comparison) -> str:
         name: {"mIoU": asdict(first), "classes": [{"class": c, **asdict(v)} for c, v in zip(found.classes, rest, strict=True)]}
         for name, (first, *rest) in found.verdicts.items()
     }
-    return json.dumps(_plain({"schema": 1, **asdict(found), "verdicts": verdicts}), indent=1, allow_nan=False)
+    return json.dumps(plain({"schema": 1, **asdict(found), "verdicts": verdicts}, "the comparison"), indent=1, allow_nan=False)
 
 
 def to_csv(found: Comparison) -> str:
@@ -76,11 +77,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return f"'{visible(value)}" if value[:1] in ("=", "+", "-", "@") else visible(value)
     return "" if isinstance(value, float) and math.isnan(value) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
