@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -28,8 +28,9 @@ PACKAGES = (
     "seglab", "torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "torchmetrics", "hydra-core",
     "numpy", "opencv-python-headless",
 )  # fmt: skip
-# Only some runs have these: what went wrong, the step at which the run was resumed last, CUDA operations that vary.
-OPTIONAL = ("error", "resumed", "not_deterministic")
+# Only some runs have these: the definition behind the headline mIoU and what others would give, what went wrong, the step
+# at which the run was resumed last, CUDA operations that vary.
+OPTIONAL = ("passport", "error", "resumed", "not_deterministic")
 COUNTS = ("tp", "fp", "fn")
 
 
@@ -81,10 +82,16 @@ def write_per_image(path: str | Path, split_ids: Sequence[str], rows: np.ndarray
         raise ValueError(f"rows are {rows.shape}; {len(classes)} classes need (N, {1 + 3 * len(classes)}).")
     if len(rows) and not 0 <= rows[:, 0].min() <= rows[:, 0].max() < len(split_ids):
         raise ValueError(f"rows name images {rows[:, 0].min()}..{rows[:, 0].max()} of a split of {len(split_ids)}.")
+    header = ["image", *(f"{name}/{count}" for name in classes for count in COUNTS)]
+    return write_table(path, header, ([split_ids[index], *counts] for index, *counts in rows.tolist()))
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Write a CSV file, whole or not at all."""
     with replacing(path) as file:
         writer = csv.writer(file)
-        writer.writerow(["image", *(f"{name}/{count}" for name in classes for count in COUNTS)])
-        writer.writerows([split_ids[index], *counts] for index, *counts in rows.tolist())
+        writer.writerow(header)
+        writer.writerows(rows)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from seglab.results import higher_is_better
 from seglab.tasks.base import Task
 from seglab.tasks.grouping import Grouping
 from seglab.tasks.optimization import Optimization
-from seglab.types import Spec
+from seglab.types import Phase, Spec
 
 Config = dict[str, Any]
 
@@ -103,21 +103,25 @@ def loss(config: Config, spec: Spec, counts: Counts | None = None) -> Total:
     return Total(terms)
 
 
-def metrics(config: Config, spec: Spec, prefix: str, instances: bool = False) -> MetricCollection:
-    """The metrics of one phase, their names behind `prefix/`; those of objects only with `instances`."""
+def metrics(config: Config, spec: Spec, phase: Phase, has: Collection[str] = ()) -> MetricCollection:
+    """The metrics of one phase, their names behind `phase/`; those with a need only where the task `has` it.
+
+    A need is "instances" (objects told apart) or "probabilities" (of the classes at each pixel).
+    """
     given = {name: node for name, node in config["metrics"].items() if node is not None}
-    nodes = {name: node for name, node in given.items() if instances or not _of_objects(node, name)}
+    nodes = {name: node for name, node in given.items() if _measurable(node, name, phase, has)}
     built: dict[str, Metric | MetricCollection] = {
         name: build(node, Metric, f"metrics.{name}", spec=spec, per_image=True) for name, node in nodes.items()
     }
     if not built:
         raise ConfigError("'metrics' is empty; use metrics=default.")
-    return MetricCollection(built, prefix=f"{prefix}/", compute_groups=False)
+    return MetricCollection(built, prefix=f"{phase}/", compute_groups=False)
 
 
-def _of_objects(node: Any, name: str) -> bool:
+def _measurable(node: Any, name: str, phase: Phase, has: Collection[str]) -> bool:
     target = node.get("_target_") if isinstance(node, Mapping) else None
-    return getattr(find(target, Metric, f"metrics.{name}"), "needs", None) == "instances"
+    kind = find(target, Metric, f"metrics.{name}")
+    return phase in getattr(kind, "phases", (phase,)) and getattr(kind, "needs", None) in (None, *has)
 
 
 def grouping(config: Config, spec: Spec, kind: type[Task]) -> Grouping | None:
@@ -186,7 +190,9 @@ def task(
     _check_kinds(kind, made, terms)
     groups = grouping(config, spec, kind)
     told_apart = (spec.instances if instances is None else instances) and (kind.finds_objects or groups is not None)
-    phases = {phase: metrics(config, spec, phase, told_apart) for phase in ("val", "test")}
+    has = [*(["instances"] if told_apart else []), *([] if kind.finds_objects else ["probabilities"])]
+    measured: tuple[Phase, ...] = ("val", "test")
+    phases = {phase: metrics(config, spec, phase, has) for phase in measured}
     given = {"network": made, "loss": terms, "metrics": phases, "spec": spec, "optimization": optimization(config)}
     built = build(config["task"], Task, "task", **given)
     built.grouping = groups

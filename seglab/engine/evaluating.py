@@ -15,11 +15,13 @@ from seglab.checkpoint import Checkpoint
 from seglab.data.source import Source
 from seglab.engine import assemble, disk, launch, running, summary
 from seglab.engine.callbacks import Speed
+from seglab.engine.examples import examples
+from seglab.engine.inference import Predictor
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.keys import check_top
 from seglab.engine.progress import Bar
 from seglab.engine.record import Record, completed, describe
-from seglab.engine.scoring import class_table, write_counts
+from seglab.engine.scoring import class_table, passport, write_counts
 from seglab.engine.signals import Interrupts
 from seglab.errors import ConfigError, DataError
 
@@ -43,7 +45,7 @@ def _evaluate_here(saved: Checkpoint, config: dict[str, Any], split: str, run: P
     record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
     with journal(path, out), Interrupts().listening(), record.kept():
         metrics = _evaluate(saved, config, split, record, out)
-    summary.places(out, run, ("results.json", "per_image.csv"))
+    summary.places(out, run, ("results.json", "per_image.csv", "examples"))
     return metrics
 
 
@@ -74,8 +76,12 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     trainer.test(task, dataloaders=data.eval_loader(split), verbose=False)
     metrics = {f"{split}/{k.split('/', 1)[1]}": v for k, v in task.scores["test"].items()}
     per_class, monitor = {split: class_table(task, "test")}, f"{split}/{task.headline}"
+    record.content["passport"] = passport(task, "test", split)
     if trainer.is_global_zero:
         write_counts(task, "test", source.ids(split), record.run)
+        if config["pictures"]:
+            predictor = Predictor(task, trainer.precision, trainer.strategy.root_device)
+            examples(predictor, data, split, record.run)
     record.content |= {"metrics": metrics, "per_class": per_class, "score": metrics.get(monitor), "monitor": monitor}
     summary.scores(out, spec, per_class, metrics)
     return metrics

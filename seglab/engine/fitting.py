@@ -20,6 +20,7 @@ from seglab.data.module import DataModule
 from seglab.data.source import Source
 from seglab.engine import assemble, determinism, disk, launch, pictures, recipe, resuming, running, scoring, summary, trackers
 from seglab.engine.callbacks import MetricsCsv, Speed, Stamp, Trackers
+from seglab.engine.examples import examples
 from seglab.engine.inference import Predictor
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.keeping import Best, Keep
@@ -35,7 +36,9 @@ from seglab.types import Phase
 log = logging.getLogger("seglab")
 Config = dict[str, Any]
 PHASES: tuple[Phase, ...] = ("train", "val")  # whose losses `monitor` may name
-FILES = ("results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "train.log", "wandb")
+FILES = (
+    "results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "examples", "train.log", "wandb",
+)  # fmt: skip
 
 
 @dataclass
@@ -155,7 +158,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
             log.warning("%s was no number: the images show nothing that it could score; choose another monitor=", monitor)
         record.content["speed"] = speed.numbers()
         if config["pictures"] and trainer.is_global_zero:
-            trackers.log_pictures(made, _draw(task, trainer, data, config["pictures"], run))
+            trackers.log_pictures(made, _draw(task, trainer, data, config["pictures"], record))
         trackers.log_classes(made, record.content["per_class"])
         trackers.log_score(made, monitor, record.content["score"])
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
@@ -187,10 +190,13 @@ def _go_on(job: Job, saved: Checkpoint, source: Source, trainer: pl.Trainer, dat
     job.out.print(f"  resumed  at epoch {data.start[0] + 1}, step {saved.step}", markup=False)
 
 
-def _draw(task: Task, trainer: pl.Trainer, data: DataModule, count: int, run: Path) -> list[tuple[str, np.ndarray]]:
+def _draw(task: Task, trainer: pl.Trainer, data: DataModule, count: int, record: Record) -> list[tuple[str, np.ndarray]]:
+    """The pictures of validation images; of the images that were scored last, the report's examples."""
     split = next(s for s in ("val", "test", "train") if data.source.ids(s))
     predictor = Predictor(task, trainer.precision, trainer.strategy.root_device)
-    return pictures.draw(predictor, data, split, count, run / "predictions")
+    if record.content["passport"]:
+        examples(predictor, data, record.content["passport"]["split"], record.run)
+    return pictures.draw(predictor, data, split, count, record.run / "predictions")
 
 
 def _train(trainer: pl.Trainer, task: Task, data: DataModule, source: Source, saved: Checkpoint | None) -> None:

@@ -27,7 +27,7 @@ class Record:
 
     run: Path
     begun: bool = True
-    content: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(results.KEYS))
+    content: dict[str, Any] = field(default_factory=lambda: dict.fromkeys((*results.KEYS, "passport")))
     before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -80,6 +80,7 @@ def completed(run: Path) -> Iterator[None]:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """name, classes, counts of images and the fingerprint of a data set."""
-    counts = {s: len(source.ids(s)) for s in ("train", "val", "test")}
-    return {"name": source.name, "classes": list(source.spec.classes), "counts": counts, "fingerprint": source.fingerprint()}
+    """name, classes and their colours, counts of images and the fingerprint of a data set."""
+    counts, spec = {s: len(source.ids(s)) for s in ("train", "val", "test")}, source.spec
+    named = {"name": source.name, "classes": list(spec.classes), "colors": [list(color) for color in spec.colors]}
+    return {**named, "counts": counts, "fingerprint": source.fingerprint()}

@@ -33,7 +33,10 @@ def score(config: Config, trainer: pl.Trainer, task: Task, data: Any, record: Re
     record.content |= {"metrics": metrics, "per_class": per_class}
     phases: tuple[Phase, ...] = ("test", "val")
     last = next((s for s in phases if s in per_class), None)
-    if last and trainer.is_global_zero:
+    if last is None:
+        return
+    record.content["passport"] = passport(task, last, last)
+    if trainer.is_global_zero:
         write_counts(task, last, data.source.ids(last), record.run)
 
 
@@ -41,12 +44,30 @@ def class_table(task: Task, phase: Phase) -> Config:
     """{class: {iou, dice, ...}} of a phase that just ended, from every metric that has one."""
     found: Any = task.metrics(phase).values()
     tables = [metric.per_class() for metric in found if hasattr(metric, "per_class")]
+    tables.sort(key=lambda table: not any("iou" in row for row in table.values()))  # what is read first comes first
     return {name: {k: v for t in tables for k, v in t.get(name, {}).items()} for name in task.spec.classes}
 
 
 def write_counts(task: Task, phase: Phase, ids: list[str], run: Path) -> None:
-    """per_image.csv of a phase that just ended."""
-    found: Any = task.metrics(phase).values()
-    counted = next((metric for metric in found if hasattr(metric, "rows")), None)
+    """per_image.csv, confusion.csv and confidence.csv of a phase that just ended, as far as its metrics have them."""
+    counted, sure = _first(task, phase, "rows"), _first(task, phase, "table")
     if counted is not None:
         results.write_per_image(run / "per_image.csv", ids, counted.rows(), task.spec.classes)
+        if not counted.multilabel:
+            names, ignored = [*task.spec.classes, "(ignored)"], counted.predicted_on_ignored().sum(0)
+            rows = [*counted.confusion().tolist(), ignored.tolist()]
+            pairs = ([name, *row] for name, row in zip(names, rows, strict=True))
+            results.write_table(run / "confusion.csv", ["truth", *task.spec.classes], pairs)
+    if sure is not None:
+        results.write_table(run / "confidence.csv", ["class", "bin", "pixels", "right"], sure.table())
+
+
+def passport(task: Task, phase: Phase, split: str) -> Config | None:
+    """The definition behind a phase's mIoU, and what other conventions would have given."""
+    counted = _first(task, phase, "passport")
+    return {"split": split, **counted.passport()} if counted is not None else None
+
+
+def _first(task: Task, phase: Phase, has: str) -> Any:
+    found: Any = task.metrics(phase).values()
+    return next((metric for metric in found if hasattr(metric, has)), None)

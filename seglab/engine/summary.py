@@ -95,6 +95,7 @@ _PLACES = {
     "metrics.csv": "one row an epoch",
     "checkpoints/best.ckpt": "python -m seglab.evaluate|predict ckpt=...",
     "predictions": "image, truth, prediction, errors side by side",
+    "examples": "best, median and worst scored images, for python -m seglab.report",
     "train.log": "everything the libraries said",
     "wandb": "upload with: wandb sync",
     "masks": "class ids as PNG",

@@ -11,11 +11,12 @@ from torchmetrics import Metric
 
 from seglab.errors import DataError
 from seglab.metrics.definitions import NAMES, class_scores, headline, tally
+from seglab.metrics.passport import passport
 from seglab.types import Spec
 
 # Up to this many cells (64 classes, 16 KB an image) an image's whole matrix is kept; above, only its tp, fp, fn.
 WHOLE_MATRIX_CELLS = 64 * 64
-HEAD = 3  # columns before the counts of an image: index, mask pixels lost, predicted pixels lost
+HEAD = 3  # columns before the counts of an image: index, mask pixels lost, predicted pixels lost; then those on ignored pixels
 
 
 class Confusion(Metric):
@@ -31,6 +32,7 @@ class Confusion(Metric):
     full_state_update = False
     matrix: Tensor
     lost: Tensor
+    ignored: Tensor
     images: list[Tensor]
 
     def __init__(self, spec: Spec, per_image: bool = False, sync_on_compute: bool = True) -> None:
@@ -40,9 +42,11 @@ class Confusion(Metric):
         self.planes, self.ids = (spec.num_classes, 2) if self.multilabel else (1, spec.num_classes)
         cells = self.planes * self.ids**2
         self.whole = self.multilabel or cells <= WHOLE_MATRIX_CELLS
-        self.width = HEAD + (cells if self.whole else 3 * self.ids)
+        self.head = HEAD + self.planes * self.ids
+        self.width = self.head + (cells if self.whole else 3 * self.ids)
         self.add_state("matrix", torch.zeros((self.planes, self.ids, self.ids), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("lost", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("ignored", torch.zeros((self.planes, self.ids), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("images", [], dist_reduce_fx="cat")
 
     def update(self, pred: Tensor, target: Tensor, index: Tensor | None = None) -> None:
@@ -53,15 +57,15 @@ class Confusion(Metric):
         """
         self._check(pred, target, index)
         flat = (len(target) * self.planes, -1)
-        counts, lost = count_pairs(pred.reshape(flat), target.reshape(flat), self.ids, self.spec.ignore_index)
+        counts, lost, ignored = count_pairs(pred.reshape(flat), target.reshape(flat), self.ids, self.spec.ignore_index)
         counts = counts.view(-1, self.planes, self.ids, self.ids)
-        lost = lost.view(-1, self.planes, 2).sum(1)
+        lost, ignored = lost.view(-1, self.planes, 2).sum(1), ignored.view(-1, self.planes, self.ids)
         # Not in place: a state that was reset under inference_mode could not be changed outside of it.
         self.matrix = self.matrix + counts.sum(0)
-        self.lost = self.lost + lost.sum(0)
+        self.lost, self.ignored = self.lost + lost.sum(0), self.ignored + ignored.sum(0)
         if self.per_image and index is not None:
             kept = counts if self.whole else torch.stack(self._tally(counts), 1)
-            row = torch.cat([index.to(lost.device)[:, None], lost, kept.flatten(1)], 1)
+            row = torch.cat([index.to(lost.device)[:, None], lost, ignored.flatten(1), kept.flatten(1)], 1)
             self.images.append(row.int())  # an image's counts fit 32 bits; half the memory
 
     def compute(self) -> dict[str, Tensor]:
@@ -71,7 +75,7 @@ class Confusion(Metric):
         """
         # The totals are kept for per_class, rows and confusion: outside compute the states are one process's own.
         self._rows = self._unique_rows()
-        lost, sums = self._rows[:, 1:HEAD].sum(0), self._rows[:, HEAD:].sum(0)
+        lost, sums = self._rows[:, 1:HEAD].sum(0), self._rows[:, self.head :].sum(0)
         self._refuse_lost(*(lost if self.per_image else self.lost).tolist())
         exact = self.per_image and self.whole
         self._matrix = sums.reshape(self.matrix.shape) if exact else self.matrix.cpu().numpy()
@@ -103,7 +107,7 @@ class Confusion(Metric):
 
     def _image_counts(self) -> np.ndarray:
         """tp, fp, fn of each image and class, int64 (N, K, 3), of what `compute` gathered last."""
-        kept = self._rows[:, HEAD:]
+        kept = self._rows[:, self.head :]
         if self.whole:
             kept = np.stack(self._tally(kept.reshape(-1, *self.matrix.shape)), 1)
         return kept.reshape(-1, 3, self.spec.num_classes).swapaxes(1, 2)
@@ -115,6 +119,17 @@ class Confusion(Metric):
         """
         self.compute()
         return self._matrix if self.multilabel else self._matrix[0]
+
+    def passport(self) -> dict[str, Any]:
+        """The definition behind the headline iou, and what other conventions would have given; needs `per_image`."""
+        value = float(self.compute()["iou"])
+        return passport(self._image_counts(), self.predicted_on_ignored(), self.spec.scored, value)
+
+    def predicted_on_ignored(self) -> np.ndarray:
+        """int64 pixels (N, K) of each image that were predicted as each class where the truth is ignored."""
+        self.compute()
+        found = self._rows[:, HEAD : self.head].reshape(-1, self.planes, self.ids)
+        return found[..., 1] if self.multilabel else found[:, 0]
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the states of all processes (torchmetrics), also where this one saw no image."""
@@ -157,10 +172,11 @@ class Confusion(Metric):
             raise ValueError("Confusion(per_image=True) needs index: one position in the split for each image of the batch.")
 
 
-def count_pairs(pred: Tensor, target: Tensor, ids: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def count_pairs(pred: Tensor, target: Tensor, ids: int, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """Count (target, pred) pairs of P rows of pixels (P, N): int64 (P, ids, ids), rows = target, without ignored pixels.
 
-    Also lost pixels, int64 (P, 2): targets that are neither an id nor ignore_index, and predictions that are no id.
+    Also lost pixels, int64 (P, 2): targets that are neither an id nor ignore_index, and predictions that are no id; and
+    (P, ids): predictions where the target is no id.
     """
     # Ids are clamped to one bin below and one above the legal ones, so that each pixel has a bin of its own pair and
     # what falls outside can be told from it afterwards: one count, no mask, no look at the values on the host.
@@ -170,12 +186,11 @@ def count_pairs(pred: Tensor, target: Tensor, ids: int, ignore_index: int) -> tu
     start = torch.arange(rows, device=device, dtype=wide)[:, None] * side**2 + (side + 1)
     code = _clamped(target, ids).to(wide).mul_(side).add_(_clamped(pred, ids).to(wide)).add_(start)
     cells, code = rows * side**2, code.flatten()
-    # On a GPU torch.bincount reads the maximum back and so stalls the stream.
-    bins = torch.bincount(code, minlength=cells) if device.type == "cpu" else _scattered(code, cells)
-    bins = bins.view(rows, side, side)
+    bins = histogram(code, cells).view(rows, side, side)
     outside = bins[:, 0].sum(-1) + bins[:, -1].sum(-1) - (target == ignore_index).sum(-1)
     valid = bins[:, 1:-1]
-    return valid[..., 1:-1], torch.stack([outside, valid[..., 0].sum(-1) + valid[..., -1].sum(-1)], -1)
+    lost = torch.stack([outside, valid[..., 0].sum(-1) + valid[..., -1].sum(-1)], -1)
+    return valid[..., 1:-1], lost, bins[:, 0, 1:-1] + bins[:, -1, 1:-1]
 
 
 def _clamped(values: Tensor, ids: int) -> Tensor:
@@ -185,7 +200,12 @@ def _clamped(values: Tensor, ids: int) -> Tensor:
     return values.clamp(max(-1, limits.min), min(ids, limits.max))
 
 
+def histogram(code: Tensor, bins: int) -> Tensor:
+    """How often each of 0..bins-1 occurs in integers (N,), int64 (bins,); nothing is read back to the host."""
+    # On a GPU torch.bincount reads the maximum back and so stalls the stream.
+    return torch.bincount(code, minlength=bins) if code.device.type == "cpu" else _scattered(code, bins)
+
+
 def _scattered(code: Tensor, bins: int) -> Tensor:
-    """torch.bincount without reading anything back to the host: int64 (bins,)."""
     count = torch.zeros(bins, dtype=torch.int64, device=code.device)
     return count.scatter_add_(0, code, torch.ones((), dtype=torch.int64, device=code.device).expand_as(code))

@@ -121,6 +121,10 @@ class Task(pl.LightningModule):
         """How probable the decoded class is at each pixel, B H W; NotImplementedError where outputs do not say."""
         raise NotImplementedError
 
+    def probabilities(self, output: Any) -> Tensor:
+        """The probability of each class at each pixel, float32 B K H W (binary: B 1 H W, of the foreground)."""
+        raise NotImplementedError
+
     def objects(self, output: Any, decoded: Tensor) -> tuple[list[Instances], list[Instances]]:
         """The objects found in each image: all of them, which may overlap, and those that share its pixels among them.
 
@@ -161,10 +165,13 @@ class Task(pl.LightningModule):
             self.watch.look(loss, batch["index"], self.global_step)
         else:
             decoded = self.decode(output)
-            self.metrics(phase).update(decoded, mask, batch["index"], **self._objects(output, decoded, batch))
+            told = self._objects(output, decoded, batch)
+            if any(getattr(metric, "needs", None) == "probabilities" for metric in self.metrics(phase).values()):
+                told["probabilities"] = self.probabilities(output)
+            self.metrics(phase).update(decoded, mask, batch["index"], **told)
         return loss
 
-    def _objects(self, output: Any, decoded: Tensor, batch: Batch) -> dict[str, list[Instances]]:
+    def _objects(self, output: Any, decoded: Tensor, batch: Batch) -> dict[str, Any]:
         """What metrics of objects are told besides; nothing where the batch was not asked for true ones."""
         if "instances" not in batch:
             return {}

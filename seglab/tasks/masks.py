@@ -42,6 +42,14 @@ class Masks(Task):
         scores = class_scores(output)
         return scores.max(1).values / scores.sum(1).clamp(min=1e-7)
 
+    def probabilities(self, output: MaskQueries) -> Tensor:
+        """Each class's share in the scores of all (binary: the foreground's); in multilabel mode the scores, at most 1."""
+        scores = class_scores(output)
+        if self.spec.mode == "multilabel":
+            return scores.clamp(max=1)
+        shares = scores / scores.sum(1, keepdim=True).clamp(min=1e-7)
+        return shares[:, 1:] if self.spec.mode == "binary" else shares
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Tell the network, if it wants to know, which part of training is done."""
         progress = getattr(self.network, "progress", None)

@@ -74,3 +74,7 @@ class Semantic(Task):
         if self.spec.mode == "binary":
             return torch.sigmoid(output.float().abs()).squeeze(1)
         return output.float().softmax(1).max(1).values
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Softmax over the classes; sigmoid in binary and multilabel mode."""
+        return output.float().softmax(1) if self.spec.mode == "multiclass" else output.float().sigmoid()

@@ -16,6 +16,7 @@ from seglab.viz.colors import UNKNOWN_COLOR, codes
 from seglab.viz.legend import ROW, Entry, Placed, legend, rows, text
 from seglab.viz.overlay import error_key, error_map, overlay, to_rgb
 
+TILES = ("image", "truth", "prediction", "errors")
 TILE = 480  # a larger image is shrunk to this longer side
 SMALL = 256  # a smaller one is magnified by a whole factor to at least this longer side
 MANY = 60  # with more classes than this, the legend lists only those in the picture
@@ -30,12 +31,12 @@ def panel(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec, ti
     `image` is H W C (see `to_rgb`), `truth` and `pred` as in a Sample. Tiles are at most TILE pixels long; images below
     SMALL are magnified without smoothing. DataError if the sizes differ.
     """
-    tiles = _tiles(image, truth, pred, spec)
-    width = tiles[0].shape[1]
+    drawn = tiles(image, truth, pred, spec)
+    width = drawn[0].shape[1]
     classes = rows(_classes(spec, truth, pred), room(width, 3))
     ignored: list[Entry] = [("ignored", None)] if (np.asarray(truth) == spec.ignore_index).any() else []
     errors = rows([*error_key(spec), *ignored], room(width, 1))
-    return sheet(dict(zip(("image", "truth", "prediction", "errors"), tiles, strict=True)), title, {0: classes, 3: errors})
+    return sheet(dict(zip(TILES, drawn, strict=True)), title, {0: classes, 3: errors})
 
 
 def room(width: int, tiles: int) -> int:
@@ -89,8 +90,8 @@ def save(path: str | Path, array: np.ndarray) -> None:
         part.unlink(missing_ok=True)
 
 
-def _tiles(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec) -> list[np.ndarray]:
-    """The four pictures at their final size. Small images are magnified before drawing, so that lines stay thin."""
+def tiles(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, spec: Spec) -> list[np.ndarray]:
+    """The four pictures named in TILES at their final size; small ones are magnified first, so that lines stay thin."""
     rgb, truth, pred = to_rgb(image), np.asarray(truth), np.asarray(pred)
     longer = max(rgb.shape[:2])
     shrink = max(longer / TILE, 1.0)

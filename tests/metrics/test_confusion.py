@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchmetrics.classification import BinaryJaccardIndex, MulticlassJaccardIndex, MultilabelJaccardIndex
 
 from seglab.errors import DataError
-from seglab.metrics.confusion import Confusion, _scattered
+from seglab.metrics.confusion import Confusion, _scattered, histogram
 from seglab.types import Spec
 
 quick = settings(max_examples=60, deadline=None)
@@ -282,6 +282,7 @@ def test_update_never_waits_for_the_device():
 
 def test_the_counting_of_a_gpu_equals_that_of_a_cpu():
     code = torch.randint(0, 50, (1000,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_scattered(code, 60), histogram(code, 60))
     assert torch.equal(_scattered(code, 60), code.bincount(minlength=60))
 
 
