@@ -31,11 +31,16 @@ def pair(path, one, other):
         ({"names": ["class0", "class1", "car"]}, "other classes: .*car"),
         ({"ids": [f"photo_{n}" for n in range(20)]}, "other test images"),
         ({"fingerprint": "g"}, "other data: .*fingerprint g"),
+        ({"passport": {"definition": "mean over images"}}, "other definitions of mIoU: .*'mean over images'"),
     ],
 )
 def test_other_classes_images_and_data_are_refused(tmp_path, changed, words):
     with pytest.raises(DataError, match=words):
-        compare(pair(tmp_path, {}, changed))
+        compare(pair(tmp_path, {"passport": {"definition": "over all images"}}, changed))
+
+
+def test_a_run_that_does_not_state_its_definition_is_checked_by_its_counts_alone(tmp_path):
+    assert len(compare(pair(tmp_path, {"passport": {"definition": "over all images"}}, {})).rows) == 2
 
 
 def test_other_splits_and_masks_are_refused(tmp_path):

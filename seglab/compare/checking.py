@@ -22,6 +22,10 @@ def checked(runs: list[Run], intersect: bool) -> tuple[list[Run], list[int], lis
     Raises DataError where they cannot be compared; `intersect`: they are, on the images that all share.
     """
     _alike(runs, "other classes", "name the folders of runs with one list of classes", lambda r: r.classes, _classes)
+    stated = [run for run in runs if run.definition]  # others are checked by their counts, below
+    if stated:
+        again = "evaluate their checkpoints with one seglab"
+        _alike(stated, "other definitions of mIoU", again, lambda r: r.definition, lambda r: f"'{visible(str(r.definition))}'")
     remedy = "compare like with like, or give --intersect to use only the test images that all share"
     if not intersect:
         _alike(runs, "other test images", remedy, lambda r: sorted(r.ids), lambda r: f"{len(r.ids)} images")

@@ -39,6 +39,7 @@ class Run:
     counts: np.ndarray
     config: str
     written: float  # when its results were
+    definition: str | None  # of its mIoU; older runs do not say
 
     @property
     def name(self) -> str:
@@ -103,7 +104,7 @@ def _read(folder: Path) -> Run:
         folder, found["seed"] if isinstance(found["seed"], int) else None, choices, [str(word) for word in overrides],
         str(found["monitor"]), _number(found["score"]), float(metrics["test/iou"]), _number(found["parameters"]),
         _number((found["speed"] or {}).get("train_images_per_s")), _number(found["seconds"]), str(data.get("fingerprint")),
-        split, classes, ids, counts, config, written,
+        split, classes, ids, counts, config, written, (found.get("passport") or {}).get("definition"),
     )  # fmt: skip
 
 
