@@ -14,12 +14,14 @@ Output  what a network gives    logits B K H W; or, while it trains, Output with
 from __future__ import annotations
 
 import colorsys
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 
-from seglab.errors import DataError, nearest
+from seglab.errors import DataError, nearest, visible
 
 if TYPE_CHECKING:  # the doors that answer at once read this file too
     from torch import Tensor
@@ -161,6 +163,23 @@ class Spec:
         """The Spec that `to_dict` wrote."""
         lists = {k: tuple(data[k]) for k in ("classes", "mean", "std")}
         return cls(**{**data, **lists, "colors": tuple(tuple(c) for c in data["colors"])})
+
+
+def group_labels(ids: Sequence[str], pattern: str, setting: str) -> list[str]:
+    """What a regular expression finds in the names of images: its first group, or all that it matches (a clip, a patient).
+
+    DataError, naming the `setting`, for a bad expression and for a name in which it finds nothing.
+    """
+    try:
+        found = [re.search(pattern, image) for image in ids]
+    except re.error as error:
+        raise DataError(f"{setting}='{visible(pattern)}' is no regular expression ({error}).") from error
+    labels = [match.group(match.re.groups and 1) if match else None for match in found]
+    if None in labels:
+        raise DataError(
+            f"{setting}='{visible(pattern)}' matches nothing in '{visible(ids[labels.index(None)])}', an image's name."
+        )
+    return cast(list[str], labels)
 
 
 def distinct_colors(n: int) -> tuple[Color, ...]:

@@ -124,6 +124,19 @@ def test_binary_runs_are_scored_by_their_foreground(tmp_path):
     assert compare([str(tmp_path)]).rows[0].test == pytest.approx(expected)
 
 
+def test_folds_are_repetitions_and_the_groups_of_the_data_are_clusters(tmp_path):
+    data = {"classes": ["class0", "class1", "class2"], "fingerprint": "f", "group": r"\d(?=\d$)", "whole": {"test": 24}}
+    for n, loss in enumerate(("ce", "dice")):
+        for fold in range(3):
+            told = {**data, "counts": {"train": 10 + fold, "test": 24}, "fold": fold}
+            run = make(tmp_path / f"{n}{fold}", counts(24, seed=10 * n + fold), seed=7, loss=loss, data=told)
+            with (run / ".hydra" / "config.yaml").open("a") as file:
+                file.write(f"data:\n  folds: 3\n  fold: {fold}\n")
+    found = compare([str(tmp_path)])
+    assert [(row.name, row.seeds) for row in found.rows] == [("loss=ce", 3), ("loss=dice", 3)]
+    assert found.clusters == 3
+
+
 def test_clusters_widen_and_must_fit(tmp_path):
     sweep(tmp_path, images=24)
     found = compare([str(tmp_path)], cluster=r"\d(?=\d$)")

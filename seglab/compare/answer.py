@@ -76,7 +76,8 @@ def compare(
     if not runs:
         raise DataError(_nothing(paths, notes))
     groups, said = grouped(runs, [kept[id(run)] for run in runs])
-    labels = clusters(runs[0].ids, cluster)
+    named = {run.group for run in runs}
+    labels = clusters(runs[0].ids, named.pop() if cluster is None and len(named) == 1 else cluster)
     scores = [Scores.of(np.stack([run.counts for run in group.runs]), scored, labels) for group in groups]
     rows = [_row(group, score) for group, score in zip(groups, scores, strict=True)]
     monitor, higher = _monitor(runs)

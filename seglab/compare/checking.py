@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from seglab.compare.collecting import Run
 from seglab.errors import DataError, visible
 from seglab.stats.scores import headline
+from seglab.types import group_labels
 
 CLOSE = 1e-6  # of a score that was computed twice
 
@@ -115,11 +115,4 @@ def clusters(ids: Sequence[str], pattern: str | None) -> np.ndarray | None:
     """A label for each image: what a regular expression matches in its id, such as a clip's or a patient's name."""
     if pattern is None:
         return None
-    try:
-        found = [re.search(pattern, image) for image in ids]
-    except re.error as error:
-        raise DataError(f"--cluster='{visible(pattern)}' is no regular expression ({error}).") from error
-    missing = next((image for image, match in zip(ids, found, strict=True) if match is None), None)
-    if missing is not None:
-        raise DataError(f"--cluster='{visible(pattern)}' matches nothing in '{visible(missing)}', the name of a test image.")
-    return np.array([match.group(0) for match in found if match])
+    return np.array(group_labels(ids, pattern, "--cluster"))

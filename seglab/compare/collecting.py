@@ -24,6 +24,7 @@ class Run:
 
     folder: Path
     seed: int | None
+    fold: int | None
     choices: dict[str, str]
     overrides: list[str]
     monitor: str
@@ -40,6 +41,7 @@ class Run:
     config: str
     written: float  # when its results were
     definition: str | None  # of its mIoU; older runs do not say
+    group: str | None  # data.group: what it finds in the names of images belongs together
 
     @property
     def name(self) -> str:
@@ -99,13 +101,30 @@ def _read(folder: Path) -> Run:
         raise DataError(f"{shown(folder / COUNTED)} has other classes than {FILE} beside it.")
     choices = {key: value for key, value in _table(found, "choices", folder).items() if isinstance(value, str)}
     overrides = found["overrides"] if isinstance(found["overrides"], list) else []
-    split = {key: int(value) for key, value in (data.get("counts") or {}).items() if isinstance(value, int)}
+    sizes = data.get("whole") or data.get("counts") or {}
+    split = {key: int(value) for key, value in sizes.items() if isinstance(value, int)}
     return Run(
-        folder, found["seed"] if isinstance(found["seed"], int) else None, choices, [str(word) for word in overrides],
-        str(found["monitor"]), _number(found["score"]), float(metrics["test/iou"]), _number(found["parameters"]),
-        _number((found["speed"] or {}).get("train_images_per_s")), _number(found["seconds"]), str(data.get("fingerprint")),
-        split, classes, ids, counts, config, written, (found.get("passport") or {}).get("definition"),
-    )  # fmt: skip
+        folder=folder,
+        seed=found["seed"] if isinstance(found["seed"], int) else None,
+        fold=data.get("fold"),
+        choices=choices,
+        overrides=[str(word) for word in overrides],
+        monitor=str(found["monitor"]),
+        score=_number(found["score"]),
+        headline=float(metrics["test/iou"]),
+        parameters=_number(found["parameters"]),
+        speed=_number((found["speed"] or {}).get("train_images_per_s")),
+        seconds=_number(found["seconds"]),
+        fingerprint=str(data.get("fingerprint")),
+        split=split,
+        classes=classes,
+        ids=ids,
+        counts=counts,
+        config=config,
+        written=written,
+        definition=(found.get("passport") or {}).get("definition"),
+        group=data.get("group"),
+    )
 
 
 def _table(found: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Groups of runs that differ in nothing but the seed, with short names."""
+"""Groups of runs that differ in nothing but the seed (or the fold), with short names."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ def grouped(runs: Sequence[Run], settings: Sequence[dict[str, str]]) -> tuple[li
 
 
 def _once(runs: list[Run], notes: list[str]) -> Iterator[Run]:
-    """The runs, of those with the same seed the newest: a repetition says nothing about other seeds."""
-    newest = {run.seed: run for run in sorted(runs, key=lambda r: r.written) if run.seed is not None}
+    """The runs, of those with the same seed (and fold) the newest: a repetition says nothing about other seeds."""
+    newest = {(run.seed, run.fold): run for run in sorted(runs, key=lambda r: r.written) if run.seed is not None}
     for run in runs:
-        if run.seed is None or newest[run.seed] is run:
+        other = newest[run.seed, run.fold] if run.seed is not None else run
+        if other is run:
             yield run
         else:
-            notes.append(f"left out: {shown(run.folder)} repeats seed {run.seed} of {shown(newest[run.seed].folder)}.")
+            notes.append(f"left out: {shown(run.folder)} repeats seed {run.seed} of {shown(other.folder)}.")
 
 
 def _axes(groups: list[Group], columns: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from seglab.config.mistakes import first_line
 from seglab.errors import shown
 
 WATCHING = {"seed", *BESIDE, *NOT_SETTINGS}
+REPEATS = "data.fold"  # another fold is a repetition, as another seed is
 SECTION = re.compile(r"^(?=[A-Za-z_]\w*:)", re.MULTILINE)
 
 
@@ -23,7 +24,7 @@ def settings(runs: Sequence[Run]) -> tuple[list[Run], list[dict[str, str]], list
     """The runs that can be read, for each its dotted keys with values as a command line has them, and what was left out.
 
     Parts that are the same text in all runs are not read, and interpolations stay as written: what differs is what counts.
-    Seeds and what only concerns watching a run are left out.
+    Seeds, folds and what only concerns watching a run are left out.
     """
     texts = [_sections(run.config) for run in runs]
     names = list(dict.fromkeys(name for text in texts for name in text))
@@ -71,7 +72,7 @@ def _read(part: str) -> dict[str, str] | str:
 
 
 def _watching(key: str) -> bool:
-    return key.partition(".")[0] in WATCHING or beside(key)
+    return key == REPEATS or key.partition(".")[0] in WATCHING or beside(key)
 
 
 def _flatten(value: Any, name: str, into: dict[str, str]) -> None:

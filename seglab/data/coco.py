@@ -45,6 +45,7 @@ class Coco(Source):
         images: str | list[str] | dict[str, str] | None = None,
         classes: list[str] | None = None,
         split: Sequence[float] = (0.7, 0.15, 0.15),
+        group: str | None = None,
         channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -52,14 +53,14 @@ class Coco(Source):
         if (mean is None) != (std is None):
             raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
         folder = existing(root)
-        self.name = folder.resolve().name
+        self.name, self.group = folder.resolve().name, group
         files = find_files(folder, {"train": train, "val": val, "test": test})
         contents = {s: read(file) for s, file in files.items()}
         names, colors = classes_of(list(contents.values()), classes)
         found = {s: find_images(one, image_folders(folder, files[s], s, images)) for s, one in contents.items()}
         distinct((contents[s], found[s]) for s in contents)
         items = {s: _named(compact(one, found[s], labels_of(one, names))) for s, one in contents.items()}
-        self._items = _split(items.pop(ALL), split) if ALL in items else {s: items.get(s, []) for s in SPLITS}
+        self._items = _split(items.pop(ALL), split, group) if ALL in items else {s: items.get(s, []) for s in SPLITS}
         every = [one for some in self._items.values() for one in some]
         self._channels = _channels(every, channels)
         self._as_float = any(one.found.header.dtype != "uint8" for one in every)  # one dtype, so that samples stack
@@ -128,10 +129,10 @@ def _named(items: list[Item]) -> list[Item]:
     return sorted((one._replace(id=name) for one, name in zip(items, names, strict=True)), key=lambda one: one.id)
 
 
-def _split(items: list[Item], fractions: Sequence[float]) -> dict[str, list[Item]]:
+def _split(items: list[Item], fractions: Sequence[float], group: str | None) -> dict[str, list[Item]]:
     """By the hash of the name, as a folder's images are split."""
     by_path = {one.found.path: one for one in items}
-    split = hashed_split([Pair(one.id, one.found.path, "") for one in items], fractions)
+    split = hashed_split([Pair(one.id, one.found.path, "") for one in items], fractions, group)
     return {s: [by_path[pair.image] for pair in some] for s, some in split.items()}
 
 

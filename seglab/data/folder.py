@@ -39,6 +39,7 @@ class Folder(Source):
         foreground: bool = False,
         colors: list | None = None,
         split: Sequence[float] = (0.7, 0.15, 0.15),
+        group: str | None = None,
         channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -48,9 +49,9 @@ class Folder(Source):
         if (mean is None) != (std is None):
             raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
         folder = _existing(root)
-        self.name = folder.resolve().name
+        self.name, self.group = folder.resolve().name, group
         told = told_classes(folder, classes, ignore_index, colors)
-        self._pairs = find_pairs(folder, split)
+        self._pairs = find_pairs(folder, split, group)
         pairs = [one for some in self._pairs.values() for one in some]
         scans = scan(pairs)
         found = iter(scans)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from seglab.data.reading import SUFFIXES
 from seglab.errors import ConfigError, DataError, nearest
+from seglab.types import group_labels
 
 log = logging.getLogger("seglab")
 
@@ -30,7 +31,7 @@ class Pair(NamedTuple):
     mask: str
 
 
-def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15)) -> dict[str, list[Pair]]:
+def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15), group: str | None = None) -> dict[str, list[Pair]]:
     """The pairs of train, val and test, sorted by id; DataError names the file or folder that does not fit.
 
     Looked for in this order: `train/images` + `train/masks`, `images/train` + `masks/train`, `images` + `masks` with
@@ -53,7 +54,7 @@ def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15)) -> di
         return _paired({s: (by_split[s], mask_splits[s]) for s in by_split})
     pairs = pair(images, masks)
     file = root / "split.json"
-    return listed_split(pairs, file) if file.is_file() else hashed_split(pairs, fractions)
+    return listed_split(pairs, file) if file.is_file() else hashed_split(pairs, fractions, group)
 
 
 def pair(images: Path, masks: Path) -> list[Pair]:
@@ -75,13 +76,17 @@ def pair(images: Path, masks: Path) -> list[Pair]:
     return [Pair(stem, pictures[stem], labels[stem]) for stem in sorted(pictures)]
 
 
-def hashed_split(pairs: list[Pair], fractions: Sequence[float]) -> dict[str, list[Pair]]:
-    """Split by a hash of the id, a number in 0..1: an image keeps its split when others are added or removed."""
+def hashed_split(pairs: list[Pair], fractions: Sequence[float], group: str | None = None) -> dict[str, list[Pair]]:
+    """Split by a hash of the id, a number in 0..1: an image keeps its split when others are added or removed.
+
+    With `group`, a regular expression (see types.group_labels), by a hash of the group, which so stays in one split.
+    """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={list(fractions)} must be three fractions (train, val, test) that add up to 1.")
     out: dict[str, list[Pair]] = {s: [] for s in SPLITS}
-    for one in pairs:
-        number = int.from_bytes(hashlib.blake2b(one.id.encode(), digest_size=8).digest(), "big") / 2**64
+    ids = [one.id for one in pairs]
+    for one, name in zip(pairs, ids if group is None else group_labels(ids, group, "data.group"), strict=True):
+        number = hashed(name)
         split = "train" if number < fractions[0] else "val" if number < fractions[0] + fractions[1] else "test"
         out[split].append(one)
     # The hash keeps proportions only roughly, so a handful of images can leave a split empty.
@@ -89,6 +94,11 @@ def hashed_split(pairs: list[Pair], fractions: Sequence[float]) -> dict[str, lis
         if fraction > 0 and not out[split]:
             log.warning("The %s split of %d images is empty; list the names in split.json to choose them.", split, len(pairs))
     return out
+
+
+def hashed(name: str) -> float:
+    """A number in 0..1 that follows from the name alone."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big") / 2**64
 
 
 def listed_split(pairs: list[Pair], file: Path) -> dict[str, list[Pair]]:

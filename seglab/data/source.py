@@ -15,6 +15,7 @@ class Source(ABC):
 
     name: str
     spec: Spec
+    group: str | None = None  # a regular expression: what it finds in the names of images belongs together (a clip, a patient)
 
     @abstractmethod
     def ids(self, split: str) -> list[str]:

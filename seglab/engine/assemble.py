@@ -17,6 +17,7 @@ from torchmetrics import Metric, MetricCollection
 from seglab.build import build, check_settings, check_type, find
 from seglab.data.mixing import Mix
 from seglab.data.module import DataModule
+from seglab.data.selection import select
 from seglab.data.source import Source
 from seglab.data.transforms import check_scale
 from seglab.engine import running
@@ -49,16 +50,20 @@ _GIVEN = (
     "instances",
 )  # what DataModule is told from elsewhere than `data`
 _LOADER = [n for n in inspect.signature(DataModule).parameters if n not in _GIVEN]
+_SELECTION = [n for n in inspect.signature(select).parameters if n != "source"]
 
 
 def source(config: Config) -> Source:
-    """The data set that `data` names."""
-    return build(_source_settings(config), Source, "data")
+    """The data set that `data` names, with the folds and the part of its training images that are asked for."""
+    selection = {k: v for k, v in config["data"].items() if k in _SELECTION}
+    check_settings(selection, select, "data")
+    return select(build(_source_settings(config), Source, "data"), **selection)
 
 
 def _source_settings(config: Config) -> Config:
-    node = {k: v for k, v in config["data"].items() if k not in _LOADER}
-    known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *_LOADER]
+    others = [*_LOADER, *_SELECTION]
+    node = {k: v for k, v in config["data"].items() if k not in others}
+    known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *others]
     for key in node:
         if key not in known and not key.startswith("_"):
             raise ConfigError(f"There is no key '{key}' in 'data'.{nearest(key, known)}")

@@ -70,7 +70,7 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     speed, bar = Speed(), Bar(out, "", True)
     trainer = running.trainer(running.trainer_settings({**config, "callbacks": {}}), record.run, [speed, bar], [])
     data = assemble.datamodule({**config, "augment": {}, "mix": {}}, source, objects)
-    record.content |= {"data": describe(source), "parameters": summary.count(task.network)}
+    record.content |= {"data": describe(source), "parameters": summary.count(task.network), "device": summary.where(trainer)}
     name = f"{saved.choices.get('model')} | {saved.choices.get('loss')} | {source.name} {split}"
     summary.header(out, name, summary.where(trainer), source, task.network, record.run)
     trainer.test(task, dataloaders=data.eval_loader(split), verbose=False)

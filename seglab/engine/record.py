@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seglab import results
+from seglab.data.layout import SPLITS
+from seglab.data.selection import Selected
 from seglab.data.source import Source
 from seglab.engine.launch import global_rank
 from seglab.errors import DataError, Ended, SeglabError, Stopped
@@ -80,7 +82,12 @@ def completed(run: Path) -> Iterator[None]:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """name, classes and their colours, counts of images and the fingerprint of a data set."""
-    counts, spec = {s: len(source.ids(s)) for s in ("train", "val", "test")}, source.spec
-    named = {"name": source.name, "classes": list(spec.classes), "colors": [list(color) for color in spec.colors]}
-    return {**named, "counts": counts, "fingerprint": source.fingerprint()}
+    """What results.json says of a data set: name, classes, counts of images (whole: before a selection), fingerprint."""
+    whole, fold = (source.source, source.fold) if isinstance(source, Selected) else (source, None)
+    spec = source.spec
+    sizes = [{split: len(one.ids(split)) for split in SPLITS} for one in (source, whole)]
+    return {
+        "name": source.name, "classes": list(spec.classes), "colors": [list(color) for color in spec.colors],
+        "mode": spec.mode, "group": source.group, "counts": sizes[0], "whole": sizes[1], "fold": fold,
+        "fingerprint": source.fingerprint(),
+    }  # fmt: skip

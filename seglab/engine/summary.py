@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,10 +40,10 @@ def count(network: nn.Module) -> int:
 
 
 def where(trainer: Any) -> str:
-    """The device, how many of them, and the precision."""
+    """The device by name, how many of them, and the precision."""
     device = trainer.strategy.root_device
-    several = f"{trainer.world_size} processes on {device.type}" if trainer.world_size > 1 else str(device)
-    return f"{several}, {trainer.precision}"
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{f'{trainer.world_size} processes on ' if trainer.world_size > 1 else ''}{kind}, {trainer.precision}"
 
 
 def scores(out: Console, spec: Spec, per_class: dict[str, dict[str, dict[str, float]]], metrics: dict[str, float]) -> None:

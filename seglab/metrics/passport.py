@@ -19,12 +19,12 @@ BINARY = (
 )
 # Names and definitions, in the order of `values`.
 OTHERS = {
-    "mean over images": "mIoU of each image, then the mean over images; a class absent from an image is left out of it",
+    "mean over images": "the mIoU of each image, then the mean over images; a class absent from an image is left out of it",
     "mean over images, absent = 0": "the same, but a class in neither truth nor prediction of an image counts as 0",
     "mean over images, absent = 1": "the same, but a class in neither truth nor prediction of an image counts as 1",
     "absent = 0": "a class that occurs nowhere in the split counts as 0 in the mean over classes",
     "absent = 1": "a class that occurs nowhere in the split counts as 1 in the mean over classes",
-    "micro": "tp, fp and fn are summed over the classes before they are divided",
+    "micro": "the counts are summed over the classes before they are divided",
     "by frequency": "the mean over classes weighted by their pixels in the truth",
     "ignored counted": "predictions on ignored pixels are false positives",
     "background counted": "the mean of the foreground's and the background's IoU",
