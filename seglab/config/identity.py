@@ -8,7 +8,7 @@ from typing import Any
 
 # Settings that say where and how a run is watched, not what it computes.
 BESIDE = ("logger", "keep", "name", "pictures", "resume")
-BESIDE_KEYS = {"data": ("num_workers",), "trainer": ("log_every_n_steps",)}
+BESIDE_KEYS = {"data": ("num_workers", "cache", "cache_dir", "cache_gb"), "trainer": ("log_every_n_steps",)}
 
 
 def beside(key: str) -> bool:

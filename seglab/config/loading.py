@@ -22,6 +22,14 @@ def load(overrides: list[str], name: str = "train", hydra: bool = False) -> Dict
         raise ConfigError(explain(error, overrides)) from error
 
 
+def compose(overrides: list[str], name: str = "train") -> tuple[dict[str, Any], dict[str, str]]:
+    """The plain configuration and the choice of each group, as a door composes them: what `seglab.engine.fit` asks for."""
+    whole = load(overrides, name, hydra=True)
+    picked = {str(group): choice for group, choice in whole.hydra.runtime.choices.items() if choice is not None}
+    choices = {group: str(choice) for group, choice in picked.items() if not group.startswith("hydra/")}
+    return plain(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])), choices
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as dicts, lists, numbers and strings, interpolations resolved, without Hydra's own section."""
     try:

@@ -18,7 +18,7 @@ from seglab.data.folder_scan import Scan, even_sample
 from seglab.data.folder_stats import mean_and_std, read_alike
 from seglab.data.layout import SPLITS, Pair, hashed_split
 from seglab.data.objects import layered
-from seglab.data.source import Source
+from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError
 from seglab.rle import areas, decode
 from seglab.types import Mode, Sample, Spec
@@ -101,6 +101,9 @@ class Coco(Source):
         for i in _order(item):
             drawn[mask(i)] = item.labels[i]
         return drawn
+
+    def stamp(self, split: str, index: int) -> int:  # noqa: D102
+        return written(self._items[split][index].found.path)  # the objects are in the fingerprint
 
     def fingerprint(self) -> str:
         """16 hex digits over classes, names, splits, headers, file sizes and every object; not over dates or `root`."""

@@ -15,7 +15,7 @@ from seglab.data.folder_scan import even_sample, scan
 from seglab.data.folder_stats import mean_and_std, read_alike
 from seglab.data.layout import Pair, find_pairs
 from seglab.data.reading import read_mask
-from seglab.data.source import Source
+from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError, nearest
 from seglab.types import Sample, Spec
 
@@ -99,6 +99,9 @@ class Folder(Source):
         if stored.shape[:2] != self._size(split, index):
             raise DataError(f"{path} changed its size while in use; start again.")
         return stored
+
+    def stamp(self, split: str, index: int) -> int:  # noqa: D102
+        return written(self._pairs[split][index].image, self._pairs[split][index].mask)
 
     def fingerprint(self) -> str:
         """16 hex digits over names, splits, file sizes, headers and the meaning of the masks; not over dates or `root`."""

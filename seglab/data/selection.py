@@ -39,6 +39,9 @@ class Selected(Source):
     def load_mask(self, split: str, index: int) -> np.ndarray:  # noqa: D102
         return self.source.load_mask(*self.places[split][index])
 
+    def stamp(self, split: str, index: int) -> int:  # noqa: D102
+        return self.source.stamp(*self.places[split][index])
+
     def fingerprint(self) -> str:
         """That of the data set: what is selected follows from the settings."""
         return self.source.fingerprint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -33,8 +34,20 @@ class Source(ABC):
         """The mask alone, as `load` gives it; a source overrides it where that spares decoding the image."""
         return self.load(split, index)["mask"]
 
+    def stamp(self, split: str, index: int) -> int:
+        """A number that changes when the files of a sample are written anew; 0 where there are none."""
+        return 0
+
     def fingerprint(self) -> str:
         """A short hash that changes when the images, masks, splits or classes change."""
         text = repr((self.spec.classes, self.spec.mode, self.spec.ignore_index))
         text += repr([(s, self.ids(s), self.sizes(s)) for s in ("train", "val", "test")])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def written(*paths: str) -> int:
+    """A number that changes when one of the files is written anew; 0 where one is gone."""
+    try:
+        return hash(tuple((found.st_mtime_ns, found.st_size) for found in map(os.stat, paths)))
+    except OSError:
+        return 0

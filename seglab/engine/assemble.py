@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 
 from seglab.build import build, check_settings, check_type, find
+from seglab.data.cache import cached
 from seglab.data.mixing import Mix
 from seglab.data.module import DataModule
 from seglab.data.selection import select
@@ -51,17 +52,20 @@ _GIVEN = (
 )  # what DataModule is told from elsewhere than `data`
 _LOADER = [n for n in inspect.signature(DataModule).parameters if n not in _GIVEN]
 _SELECTION = [n for n in inspect.signature(select).parameters if n != "source"]
+_CACHE = [n for n in inspect.signature(cached).parameters if n != "source"]
 
 
 def source(config: Config) -> Source:
-    """The data set that `data` names, with the folds and the part of its training images that are asked for."""
-    selection = {k: v for k, v in config["data"].items() if k in _SELECTION}
+    """The data set that `data` names, behind its cache, with the folds and the part of its training images asked for."""
+    data = config["data"]
+    selection, cache = ({k: v for k, v in data.items() if k in keys} for keys in (_SELECTION, _CACHE))
     check_settings(selection, select, "data")
-    return select(build(_source_settings(config), Source, "data"), **selection)
+    check_settings(cache, cached, "data")
+    return select(cached(build(_source_settings(config), Source, "data"), **cache), **selection)
 
 
 def _source_settings(config: Config) -> Config:
-    others = [*_LOADER, *_SELECTION]
+    others = [*_LOADER, *_SELECTION, *_CACHE]
     node = {k: v for k, v in config["data"].items() if k not in others}
     known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *others]
     for key in node:

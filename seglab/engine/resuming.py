@@ -21,7 +21,7 @@ Config = dict[str, Any]
 # What may change without changing what is computed; `data.root` and `model.weights` may have moved with the machine.
 HARMLESS = (
     "logger", "keep", "name", "pictures", "test", "resume", "data.root", "data.num_workers", "model.weights",
-    "trainer.devices", "trainer.max_epochs", "trainer.log_every_n_steps",
+    "data.cache", "data.cache_dir", "data.cache_gb", "trainer.devices", "trainer.max_epochs", "trainer.log_every_n_steps",
 )  # fmt: skip
 
 EXACT = {"point": str, "position": list, "ranks": list, "stepped": int, "seconds": float, "max_epochs": int}  # by Keep

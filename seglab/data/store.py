@@ -1,0 +1,114 @@
+"""Arrays by number in a folder that many processes fill at once: an append-only file, and an index of what is where.
+
+A record is written whole before the index says so, and carries a checksum: a process that is killed, or a disk that is full,
+leaves records that nobody finds, never a wrong one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ENTRY = 8  # bytes of a place in the index; 0 = nothing there
+_HEAD = np.dtype([("crc", "<u4"), ("meta", "<u4"), ("number", "<i8"), ("stamp", "<i8"), ("bytes", "<i8")])
+
+
+class Store:
+    """`count` numbers, each with a dict of arrays (and of strings, numbers and tuples of numbers) or nothing.
+
+    Every process opens files of its own, so that a store can be handed to forked workers. At `limit` bytes it takes no more.
+    """
+
+    def __init__(self, folder: Path, count: int, limit: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.count, self.limit = folder, count, limit
+        self._opened: tuple[int, int, mmap.mmap, threading.Lock] | None = None  # process, data file, index, of its threads
+        self._checked = bytearray(count)
+        self.full = False
+
+    def get(self, number: int, stamp: int, only: Sequence[str] = ()) -> dict[str, Any] | None:
+        """What is kept under a number (of it only some keys); None if nothing is, or of another stamp, or damaged."""
+        data, index, _ = self._files()
+        place = int.from_bytes(index[number * _ENTRY : (number + 1) * _ENTRY], "little")
+        if not place:
+            return None
+        head = np.frombuffer(os.pread(data, _HEAD.itemsize, place - 1), _HEAD)
+        if not len(head) or head["number"][0] != number or head["stamp"][0] != stamp:
+            return None
+        start, size, meta = place - 1 + _HEAD.itemsize, int(head["bytes"][0]), int(head["meta"][0])
+        if not self._checked[number]:  # by each process once
+            if zlib.crc32(os.pread(data, size, start)) != head["crc"][0]:
+                return None
+            self._checked[number] = 1
+        found: dict[str, Any] = {}
+        for key, value, dtype, shape, at in json.loads(os.pread(data, meta, start)):
+            if only and key not in only:
+                continue
+            if dtype is None:
+                found[key] = tuple(value) if isinstance(value, list) else value
+                continue
+            found[key] = np.empty(shape, dtype)
+            if found[key].size:
+                os.preadv(data, [found[key].reshape(-1).view(np.uint8)], start + meta + at)
+        return found
+
+    def put(self, number: int, stamp: int, content: Mapping[str, Any]) -> None:
+        """Keep the content under the number; nothing happens once the limit or the disk is reached."""
+        if self.full:
+            return
+        data, index, lock = self._files()
+        parts, rows, at = [], [], 0
+        for key, value in content.items():
+            if isinstance(value, np.ndarray):
+                parts.append(np.ascontiguousarray(value))
+                rows.append([key, None, value.dtype.str, value.shape, at])
+                at += value.nbytes
+            else:
+                rows.append([key, value, None, None, 0])
+        meta = json.dumps(rows).encode()
+        body = b"".join([meta, *(part.tobytes() for part in parts)])
+        head = np.array([(zlib.crc32(body), len(meta), number, stamp, len(body))], _HEAD).tobytes()
+        if os.fstat(data).st_size + len(head) + len(body) > self.limit:
+            self.full = True
+            return
+        try:
+            with lock:  # one append at a time, so that its place is known; a file's lock does not hold off threads
+                place = _append(data, head + body)
+        except OSError:  # the disk is full: what was written is never found
+            self.full = True
+            return
+        index[number * _ENTRY : (number + 1) * _ENTRY] = (place + 1).to_bytes(_ENTRY, "little")
+        self._checked[number] = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    def _files(self) -> tuple[int, mmap.mmap, threading.Lock]:
+        if self._opened is None or self._opened[0] != os.getpid():
+            data = os.open(self.folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(self.folder / "index", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.ftruncate(file, self.count * _ENTRY)
+            self._opened = (os.getpid(), data, mmap.mmap(file, self.count * _ENTRY), threading.Lock())
+            os.close(file)
+        return self._opened[1:]
+
+
+def _append(file: int, content: bytes) -> int:
+    """Write at the end of the file, whole; where it begins."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        place, view = os.lseek(file, 0, os.SEEK_END), memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+        return place
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
