@@ -7,6 +7,7 @@ COMMANDS = {
     "tune": "find the learning rate, the batch       lr | batch, then as for train",
     "sweep": "see sweeps at work and ended            [DIR] [--watch]",
     "compare": "verdicts on groups of runs              RUN|SWEEP|FOLDER ...",
+    "report": "one HTML page on a run or a sweep       RUN|SWEEP ... [--out=FILE.html]",
     "evaluate": "score a checkpoint on a split           ckpt=FILE split=test",
     "predict": "segment images                          ckpt=FILE input=DIR output=DIR",
     "config": "compare two runs, explain a setting     diff RUN_A RUN_B | explain KEY",

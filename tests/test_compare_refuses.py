@@ -172,3 +172,21 @@ def test_a_broken_line_is_left_to_the_careful_reader(tmp_path, line):
 def test_plain_files_take_the_quick_way(tmp_path):
     make(tmp_path / "0", counts())
     assert _quick(tmp_path / "0" / "per_image.csv") is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"speed": [1]},
+        {"data": {"classes": ["class0", "class1", "class2"], "counts": {"test": 20, "x": []}, "whole": 3, "group": [], "fold": "x", "fingerprint": "f"}},
+        {"parameters": 10**400, "seconds": -(10**400), "score": 10**400},
+        {"metrics": {"test/iou": 10**400}},
+        {"passport": 3},
+        {"seed": [], "overrides": 3, "choices": {"model": 3}},
+    ],
+)
+def test_a_damaged_results_file_never_ends_the_comparison(tmp_path, damage):
+    sweep(tmp_path / "good")
+    make(tmp_path / "bad", counts(seed=99), **{"seed": 99, **damage})
+    found = compare([str(tmp_path)])
+    assert sum(row.seeds for row in found.rows) + len([n for n in found.notes if n.startswith("left out")]) == 7

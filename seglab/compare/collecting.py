@@ -56,7 +56,7 @@ def collect(paths: Sequence[str]) -> tuple[list[Run], list[str]]:
         path = path.parent if path.name == FILE else path
         if not path.is_dir():
             raise DataError(f"There is no folder '{path}'; name the folders of runs or sweeps, such as multirun/.")
-        for folder in _folders(path):
+        for folder in run_folders(path):
             folders.setdefault(folder.resolve(), folder)
     runs, skipped = [], []
     for folder in folders.values():
@@ -67,7 +67,7 @@ def collect(paths: Sequence[str]) -> tuple[list[Run], list[str]]:
     return runs, skipped
 
 
-def _folders(path: Path) -> Iterator[Path]:
+def run_folders(path: Path) -> Iterator[Path]:
     """Run folders in the order of their names, numbers by value. What lies below a run is its own; links are not followed."""
     if (path / FILE).exists() or (path / RECORD).exists():
         yield path
@@ -77,7 +77,7 @@ def _folders(path: Path) -> Iterator[Path]:
     except OSError:
         return
     for entry in sorted(inside, key=lambda e: (not e.name.isdecimal(), int(e.name) if e.name.isdecimal() else 0, e.name)):
-        yield from _folders(Path(entry.path))
+        yield from run_folders(Path(entry.path))
 
 
 def _read(folder: Path) -> Run:
@@ -101,19 +101,20 @@ def _read(folder: Path) -> Run:
         raise DataError(f"{shown(folder / COUNTED)} has other classes than {FILE} beside it.")
     choices = {key: value for key, value in _table(found, "choices", folder).items() if isinstance(value, str)}
     overrides = found["overrides"] if isinstance(found["overrides"], list) else []
-    sizes = data.get("whole") or data.get("counts") or {}
-    split = {key: int(value) for key, value in sizes.items() if isinstance(value, int)}
+    sizes = _part(data, "whole") or _part(data, "counts")
+    split = {key: value for key, value in sizes.items() if isinstance(value, int)}
+    definition, group, fold = _part(found, "passport").get("definition"), data.get("group"), data.get("fold")
     return Run(
         folder=folder,
         seed=found["seed"] if isinstance(found["seed"], int) else None,
-        fold=data.get("fold"),
+        fold=fold if isinstance(fold, int) else None,
         choices=choices,
         overrides=[str(word) for word in overrides],
         monitor=str(found["monitor"]),
         score=_number(found["score"]),
         headline=float(metrics["test/iou"]),
         parameters=_number(found["parameters"]),
-        speed=_number((found["speed"] or {}).get("train_images_per_s")),
+        speed=_number(_part(found, "speed").get("train_images_per_s")),
         seconds=_number(found["seconds"]),
         fingerprint=str(data.get("fingerprint")),
         split=split,
@@ -122,18 +123,26 @@ def _read(folder: Path) -> Run:
         counts=counts,
         config=config,
         written=written,
-        definition=(found.get("passport") or {}).get("definition"),
-        group=data.get("group"),
+        definition=definition if isinstance(definition, str) else None,
+        group=group if isinstance(group, str) else None,
     )
 
 
 def _table(found: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
     """A part of results.json that must be a table, with numbers where scores are."""
     value = found[key]
-    if not isinstance(value, dict) or (key == "metrics" and not isinstance(value.get("test/iou"), int | float | None)):
+    score = value.get("test/iou") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or (key == "metrics" and score is not None and _number(score) is None):
         raise DataError(f"{shown(folder / FILE)} has no {key} that can be read.")
     return value
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # JSON has endless integers
+    return float(value) if good else None
+
+
+def _part(found: dict[str, Any], key: str) -> dict[str, Any]:
+    """A part of results.json that older or damaged files may lack."""
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
