@@ -8,7 +8,9 @@ python -m seglab.compare DIR ...        all runs in and below the folders of run
   --sort=val         the order of the groups: val, test, params, speed, seconds or name
   --intersect        runs with other test images: compare on those that all have
   --cluster=REGEX    images whose names match alike belong together (a clip, a patient): --cluster='^[^_]+'
+  --html=FILE        the page that python -m seglab.report writes, with these options
   --json --csv --latex   for other programs
+  --wandb[=PROJECT]  the tables as a run of Weights & Biases, in the project seglab if none is named
 
 Verdicts are on the test split, selection is by the monitor of validation. docs/compare.md says how far they can be trusted.
 """
@@ -16,18 +18,21 @@ Verdicts are on the test split, selection is by the monitor of validation. docs/
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
-from seglab.compare.answer import MARGIN, compare
+from seglab.compare.answer import MARGIN, Comparison, compare
 from seglab.compare.showing import display
 from seglab.compare.writing import to_csv, to_json, to_latex
 from seglab.config.doors import plain_door
-from seglab.errors import ConfigError, nearest, visible
+from seglab.errors import ConfigError, nearest, shown, visible
+from seglab.weights_and_biases import PROJECT, check_project
 
 FLAGS = ("--classes", "--intersect", "--json", "--csv", "--latex")
-VALUES = ("--baseline", "--margin", "--sort", "--cluster")
+VALUES = ("--baseline", "--margin", "--sort", "--cluster", "--html")
 WRITERS = {"--json": to_json, "--csv": to_csv, "--latex": to_latex}
+WANDB = "--wandb"
 MANY = 12  # lines on what was left out
 
 
@@ -35,6 +40,8 @@ def run(argv: list[str]) -> None:
     """Compare, from the command line's arguments."""
     flags, values, paths = _parsed(argv)
     margin = _margin(values["--margin"]) if "--margin" in values else MARGIN
+    if WANDB in values:
+        check_project(values[WANDB], WANDB)
     written = [flag for flag in WRITERS if flag in flags]
     if len(written) > 1:
         raise ConfigError(f"{written[0]} and {written[1]} are two outputs; give one.")
@@ -46,6 +53,12 @@ def run(argv: list[str]) -> None:
     else:
         display(Console(highlight=False), found, "--classes" in flags)
         sys.stdout.flush()
+    if "--html" in values:
+        print(_page(paths, values["--html"], found), file=sys.stderr if written else sys.stdout)
+    if WANDB in values:
+        from seglab.compare.tracking import track  # wandb takes a second to import
+
+        print(track(found, values[WANDB]), file=sys.stderr)  # not among what another program reads
     for note in found.notes[:MANY]:
         print(visible(note), file=sys.stderr)
     if len(found.notes) > MANY:
@@ -59,6 +72,8 @@ def _parsed(argv: list[str]) -> tuple[set[str], dict[str, str], list[str]]:
         name, equals, value = word.partition("=")
         if not word.startswith("--") or word == "--":
             paths.append(word)
+        elif name == WANDB:  # its value is never the next word, which is a folder
+            values[WANDB] = value if equals else PROJECT
         elif name in VALUES:
             values[name] = value if equals else next(words, "")
             if not values[name]:
@@ -66,10 +81,20 @@ def _parsed(argv: list[str]) -> tuple[set[str], dict[str, str], list[str]]:
         elif word in FLAGS:
             flags.add(word)
         else:
-            raise ConfigError(f"There is no option '{word}' here.{nearest(name, (*FLAGS, *VALUES))}")
+            raise ConfigError(f"There is no option '{word}' here.{nearest(name, (*FLAGS, *VALUES, WANDB))}")
     if not paths:
         raise ConfigError("Name the folders of runs or sweeps: python -m seglab.compare multirun.")
     return flags, values, paths
+
+
+def _page(paths: list[str], file: str, found: Comparison) -> str:
+    """Write the page; a line that says where it lies."""
+    from seglab.report import sweep_page  # matplotlib takes a second to import
+
+    try:
+        return f"report {shown(sweep_page.write(paths, Path(file), found))}"
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--out=", "--html=")) from error
 
 
 def _margin(text: str) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 _ENTRY = 8  # bytes of a place in the index; 0 = nothing there
-_HEAD = np.dtype([("crc", "<u4"), ("meta", "<u4"), ("number", "<i8"), ("stamp", "<i8"), ("bytes", "<i8")])
+_HEAD = np.dtype([("crc", "<u4"), ("meta", "<u4"), ("sum", "<u8"), ("number", "<i8"), ("stamp", "<i8"), ("bytes", "<i8")])
 
 
 class Store:
@@ -44,13 +44,18 @@ class Store:
         head = np.frombuffer(os.pread(data, _HEAD.itemsize, place - 1), _HEAD)
         if not len(head) or head["number"][0] != number or head["stamp"][0] != stamp:
             return None
-        start, size, meta = place - 1 + _HEAD.itemsize, int(head["bytes"][0]), int(head["meta"][0])
+        start, meta = place - 1 + _HEAD.itemsize, int(head["meta"][0])
+        table = os.pread(data, meta, start)
+        if zlib.crc32(table) != head["crc"][0]:
+            return None
+        rows = json.loads(table)
         if not self._checked[number]:  # by each process once
-            if zlib.crc32(os.pread(data, size, start)) != head["crc"][0]:
+            content = np.frombuffer(os.pread(data, int(head["bytes"][0]), start + meta), np.uint8)
+            if len(content) != head["bytes"][0] or _sum(content, rows) != head["sum"][0]:
                 return None
             self._checked[number] = 1
         found: dict[str, Any] = {}
-        for key, value, dtype, shape, at in json.loads(os.pread(data, meta, start)):
+        for key, value, dtype, shape, at in rows:
             if only and key not in only:
                 continue
             if dtype is None:
@@ -74,15 +79,15 @@ class Store:
                 at += value.nbytes
             else:
                 rows.append([key, value, None, None, 0])
-        meta = json.dumps(rows).encode()
-        body = b"".join([meta, *(part.tobytes() for part in parts)])
-        head = np.array([(zlib.crc32(body), len(meta), number, stamp, len(body))], _HEAD).tobytes()
-        if os.fstat(data).st_size + len(head) + len(body) > self.limit:
+        meta, body = json.dumps(rows).encode(), [part.reshape(-1).view(np.uint8) for part in parts if part.size]
+        total = sum(map(_words, body)) % 2**64
+        head = np.array([(zlib.crc32(meta), len(meta), total, number, stamp, at)], _HEAD).tobytes()
+        if os.fstat(data).st_size + len(head) + len(meta) + at > self.limit:
             self.full = True
             return
         try:
             with lock:  # one append at a time, so that its place is known; a file's lock does not hold off threads
-                place = _append(data, head + body)
+                place = _append(data, [head + meta, *body])
         except OSError:  # the disk is full: what was written is never found
             self.full = True
             return
@@ -102,13 +107,27 @@ class Store:
         return self._opened[1:]
 
 
-def _append(file: int, content: bytes) -> int:
-    """Write at the end of the file, whole; where it begins."""
+def _append(file: int, parts: Sequence[Any]) -> int:
+    """Write the parts at the end of the file, whole; where they begin."""
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
-        place, view = os.lseek(file, 0, os.SEEK_END), memoryview(content)
-        while view:
-            view = view[os.write(file, view) :]
+        place = os.lseek(file, 0, os.SEEK_END)
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(file, view) :]
         return place
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _words(part: np.ndarray) -> int:
+    """A checksum of bytes in half the time of a CRC: it finds what is missing or zero, as after a crash, and single errors."""
+    whole = len(part) // 8 * 8
+    return int(part[:whole].view(np.uint64).sum(dtype=np.uint64)) + int.from_bytes(part[whole:].tobytes(), "little")
+
+
+def _sum(content: np.ndarray, rows: Sequence[Any]) -> int:
+    """The checksum of all arrays of a record."""
+    sizes = [(at, int(np.dtype(dtype).itemsize * np.prod(shape))) for _, _, dtype, shape, at in rows if dtype is not None]
+    return sum(_words(content[at : at + size]) for at, size in sizes) % 2**64

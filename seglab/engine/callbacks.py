@@ -13,7 +13,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 
 from seglab import results
 from seglab.tasks.base import Task
@@ -146,38 +145,3 @@ class Stamp(Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         checkpoint["seglab"] = self.content
-
-
-class Trackers(Callback):
-    """Loss and learning rate to the loggers every `log_every_n_steps`; nothing waits for the device in between.
-
-    Weights & Biases numbers what it is sent; a resumed run goes on with the numbers, so that no line replaces another.
-    """
-
-    def __init__(self) -> None:
-        self.trainer: pl.Trainer | None = None
-        self.sent = 0
-
-    def setup(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:  # noqa: D102
-        self.trainer = trainer
-
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:  # noqa: D102
-        self._step = trainer.global_step
-
-    def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {"sent": max([self.sent, *(int(logger.experiment.step) for logger in self._wandb())])}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
-        self.sent = state_dict["sent"]
-        for logger in self._wandb():
-            logger.experiment.log({}, step=self.sent)
-
-    def _wandb(self) -> list[WandbLogger]:
-        return [logger for logger in (self.trainer.loggers if self.trainer else []) if isinstance(logger, WandbLogger)]
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: D102
-        stepped, self._step = trainer.global_step > self._step, trainer.global_step  # not after each batch that accumulates
-        if stepped and trainer.loggers and trainer.global_step % trainer.log_every_n_steps == 0:
-            values = {"train/loss_step": outputs["loss"].item(), "lr": learning_rate(trainer)}
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step)

@@ -19,7 +19,7 @@ from seglab.config import write_hydra
 from seglab.data.module import DataModule
 from seglab.data.source import Source
 from seglab.engine import assemble, determinism, disk, launch, pictures, recipe, resuming, running, scoring, summary, trackers
-from seglab.engine.callbacks import MetricsCsv, Speed, Stamp, Trackers
+from seglab.engine.callbacks import MetricsCsv, Speed, Stamp
 from seglab.engine.examples import examples
 from seglab.engine.inference import Predictor
 from seglab.engine.journal import claim, console, journal
@@ -28,6 +28,7 @@ from seglab.engine.keys import check_top
 from seglab.engine.progress import Bar, class_pixels
 from seglab.engine.record import Record, completed, describe
 from seglab.engine.signals import Interrupts
+from seglab.engine.tracking import Trackers
 from seglab.errors import CheckpointError, ConfigError, TrainingError, nearest
 from seglab.tasks.base import Task
 from seglab.tasks.watch import NotFiniteError
@@ -128,7 +129,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         patience = {"patience": config["patience"], "check_on_train_epoch_end": _at_end(monitor), "check_finite": False}
         callbacks.append(EarlyStopping(**_watch(monitor, higher), **patience))
     trainer = running.trainer(running.trainer_settings(config), run, callbacks, [])
-    record.content |= {"data": describe(source), "parameters": summary.count(task.network)}
+    record.content |= {"data": describe(source), "parameters": summary.count(task.network), "device": summary.where(trainer)}
     stamp.content |= {
         "config": {**config, "resume": None}, "choices": job.choices, "overrides": job.overrides, "spec": source.spec.to_dict(),
         "versions": results.versions(), "git": record.content["git"], "data": record.content["data"]["fingerprint"],
@@ -157,10 +158,9 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         if monitor and record.content["score"] != record.content["score"]:
             log.warning("%s was no number: the images show nothing that it could score; choose another monitor=", monitor)
         record.content["speed"] = speed.numbers()
-        if config["pictures"] and trainer.is_global_zero:
-            trackers.log_pictures(made, _draw(task, trainer, data, config["pictures"], record))
-        trackers.log_classes(made, record.content["per_class"])
-        trackers.log_score(made, monitor, record.content["score"])
+        drawn = config["pictures"] and trainer.is_global_zero
+        shown = _draw(task, trainer, data, config["pictures"], record) if drawn else []
+        trackers.report(made, {**record.content, "seconds": record.seconds()}, shown)
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
     summary.places(out, run, FILES)
 

@@ -6,7 +6,6 @@ import inspect
 import io
 import json
 import logging
-import netrc
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,15 +13,16 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from seglab.build import build
 from seglab.checkpoint import Checkpoint
+from seglab.engine import wandb_page
+from seglab.engine.wandb_page import report as report  # what a run tells its trackers at the end
 from seglab.errors import ConfigError, nearest
 from seglab.processes import TRIAL
+from seglab.weights_and_biases import PROJECT, check_project, is_offline
 
-MOST = 8  # pictures sent to a tracker
 TAG = 64  # characters of a tag, by W&B's rule
 _FOLDERS = {CSVLogger: "logs", TensorBoardLogger: "tensorboard"}
 
@@ -39,6 +39,8 @@ def loggers(config: dict[str, Any], run: Path, name: str, run_id: str, choices: 
         return []
     target = str(node.get("_target_", ""))
     if target.endswith("WandbLogger"):
+        if node.get("mode", "auto") == "auto" and os.environ.get("WANDB_MODE") == "disabled":
+            return []
         return [_wandb(node, config, run, name, run_id, choices)]
     given: dict[str, Any] = {"save_dir": str(run)}
     for cls, folder in _FOLDERS.items():
@@ -52,12 +54,8 @@ def loggers(config: dict[str, Any], run: Path, name: str, run_id: str, choices: 
 def _wandb(
     node: dict[str, Any], config: dict[str, Any], run: Path, name: str, run_id: str, choices: dict[str, str]
 ) -> WandbLogger:
-    mode = node.pop("mode", "auto")
-    if mode not in ("auto", "online", "offline"):
-        raise ConfigError(
-            f"logger.mode is {mode!r}; it must be auto, online or offline.{nearest(str(mode), ['auto', 'online', 'offline'])}"
-        )
-    offline = mode == "offline" or (mode == "auto" and not _has_key())
+    offline = is_offline(node.pop("mode", "auto"))
+    check_project(node.get("project", PROJECT))
     os.environ.setdefault("WANDB_SILENT", "true")  # its lines would cut into the progress; read when wandb is first used
     import wandb
 
@@ -73,7 +71,7 @@ def _wandb(
     settings = wandb.Settings(silent=True, console="off", disable_git=True)
     given = {k: v for k, v in more.items() if v is not None}
     said = io.StringIO()
-    with redirect_stderr(said):  # it warns of an argument that Lightning, not the user, gives
+    with redirect_stderr(said), _mode_kept():  # it warns of an argument that Lightning, not the user, gives
         # In the node, because WandbLogger hands what it does not know itself on to wandb.init.
         node = {"id": run_id, **node, **given, "settings": settings}
         made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline)
@@ -81,6 +79,18 @@ def _wandb(
         made.experiment.config.update({**config, "choices": choices}, allow_val_change=True)
     logging.getLogger("wandb").info(said.getvalue().strip())
     return made
+
+
+@contextmanager
+def _mode_kept() -> Iterator[None]:
+    """Lightning makes a process offline for good to open one run offline; the next run may be another."""
+    before = os.environ.get("WANDB_MODE")
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_MODE", None)
+        if before is not None:
+            os.environ["WANDB_MODE"] = before
 
 
 def _place_in_sweep(run: Path) -> dict[str, Any]:
@@ -94,56 +104,15 @@ def _place_in_sweep(run: Path) -> dict[str, Any]:
     return {"name": name[:128], "group": told["sweep"], "job_type": "trial", "tags": tags}
 
 
-def log_score(made: list[Logger], monitor: str | None, score: float | None) -> None:
-    """The run's score under the name of its monitor as well as `score`, which is a column for whatever was monitored."""
-    for logger in made:
-        if isinstance(logger, WandbLogger) and score is not None:
-            logger.experiment.summary.update({"score": score, "monitor": monitor})
-
-
-def _has_key() -> bool:
-    """Whether this machine knows a W&B key: in the environment, or in the netrc file that `wandb login` writes."""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
-        return False
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return any("wandb" in host for host in netrc.netrc(os.environ.get("NETRC")).hosts)
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def log_pictures(made: list[Logger], pictures: list[tuple[str, np.ndarray]]) -> None:
-    """Send (caption, H W 3 uint8) pictures to Weights & Biases as JPEG, which is far cheaper than its own mask images."""
-    for logger in made:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            images = [wandb.Image(picture, caption=caption, file_type="jpg") for caption, picture in pictures[:MOST]]
-            logger.experiment.log({"predictions": images})
-
-
-def log_classes(made: list[Logger], per_class: dict[str, dict[str, dict[str, float]]]) -> None:
-    """The table of classes of each split to Weights & Biases."""
-    for logger in made:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            for split, classes in per_class.items():
-                keys = list(dict.fromkeys(key for numbers in classes.values() for key in numbers))  # a background has no AP
-                rows = [[name, *map(numbers.get, keys)] for name, numbers in classes.items()]
-                logger.experiment.log({f"{split}/classes": wandb.Table(columns=["class", *keys], data=rows)})
-
-
 @contextmanager
 def opened(made: list[Logger]) -> Iterator[list[Logger]]:
     """The loggers, closed at the end with the run's true status."""
-    failed = True
+    error: BaseException | None = None
     try:
         yield made
-        failed = False
+    except BaseException as raised:
+        error = raised
+        raise
     finally:
         for logger in made:
-            logger.finalize("failed" if failed else "success")
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=int(failed))
+            wandb_page.close(logger, error)
