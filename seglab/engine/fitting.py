@@ -162,6 +162,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         shown = _draw(task, trainer, data, config["pictures"], record) if drawn else []
         trackers.report(made, {**record.content, "seconds": record.seconds()}, shown)
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
+    summary.speed(out, record.content["speed"], config["data"].get("cache", "none") != "none")
     summary.places(out, run, FILES)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from seglab.errors import shown, visible
 from seglab.types import Spec
 
 MAX_ROWS = 40
+MUCH = 0.2  # of the time
 
 
 def header(out: Console, name: str, where: str, source: Source, network: nn.Module, run: Path) -> None:
@@ -80,6 +81,16 @@ def _table(
     if len(rows) > MAX_ROWS:
         table.add_row(f"... {len(rows) - MAX_ROWS} more in results.json")
     return table
+
+
+def speed(out: Console, numbers: Mapping[str, float | None], cached: bool) -> None:
+    """Images per second, and what share of training was spent waiting for them; what to do where it is much."""
+    rate, share = numbers.get("train_images_per_s"), numbers.get("data_wait_share")
+    if not rate:
+        return
+    waited = "" if share is None else f"; {100 * share:.0f} % of the time waiting for data"
+    advice = "" if (share or 0) < MUCH else ": raise data.num_workers" + ("" if cached else ", or data.cache=ram")
+    out.print(f"  speed    {rate:.3g} images/s in training{waited}{advice}", markup=False)
 
 
 def places(out: Console, run: Path, names: Iterable[str]) -> None:
