@@ -88,9 +88,10 @@ def speed(out: Console, numbers: Mapping[str, float | None], cached: bool) -> No
     rate, share = numbers.get("train_images_per_s"), numbers.get("data_wait_share")
     if not rate:
         return
-    waited = "" if share is None else f"; {100 * share:.0f} % of the time waiting for data"
-    advice = "" if (share or 0) < MUCH else ": raise data.num_workers" + ("" if cached else ", or data.cache=ram")
-    out.print(f"  speed    {rate:.3g} images/s in training{waited}{advice}", markup=False)
+    waited = "" if share is None else f", {100 * share:.0f} % of the time waiting for data"
+    out.print(f"  speed    {rate:.3g} images/s in training{waited}", markup=False)
+    if share is not None and share > MUCH:
+        out.print(f"           less with data.num_workers=N{'' if cached else ' or data.cache=ram'}", markup=False)
 
 
 def places(out: Console, run: Path, names: Iterable[str]) -> None:
