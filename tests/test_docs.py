@@ -31,7 +31,10 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "arguments"), commands())
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [pytest.param(*one, marks=[pytest.mark.slow] if one[0].startswith(("docs/", "benchmarks/")) else []) for one in commands()],
+)
 def test_every_training_command_composes(name, arguments):
     overrides = [a for a in shlex.split(arguments) if "=" in a and not a.startswith("sweep.resume=")]  # the door's own
     overrides = [o for o in overrides if not re.search(r"=\w+\(", o)]  # a range, for a sweeper alone
