@@ -1,0 +1,190 @@
+"""Images whose masks are files of their own: what `data=folder` and the formats of known data sets share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seglab.data.folder_checks import common_channels, mask_rules
+from seglab.data.folder_classes import Told
+from seglab.data.folder_scan import Scan, even_sample, scan, see
+from seglab.data.folder_stats import mean_and_std, read_alike
+from seglab.data.layout import Pair
+from seglab.data.mask_codec import Codec
+from seglab.data.mask_rules import Rules
+from seglab.data.reading import read_mask
+from seglab.data.source import Source, written
+from seglab.errors import ConfigError, DataError, nearest
+from seglab.types import Color, Mode, Sample, Spec
+
+log = logging.getLogger("seglab")
+
+IGNORE = 255  # of the formats whose classes are fixed
+_IMAGES, _MASKS = 64, 200  # decoded before training: images for mean and std, masks for their ids
+_MODES = ("binary", "multiclass", "multilabel")
+Meaning = Callable[[Sequence[Pair], Sequence[Scan]], Rules]  # what the masks mean, from their files and headers
+
+
+class Paired(Source):
+    """Pairs of image and mask, in splits; all files are checked when it is made.
+
+    `meaning` says what the masks hold (see `found_out` and `stated`); `colors` are used if there is one for each class.
+    `channels` (1 or 3) converts images; mean and std are measured unless given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pairs: dict[str, list[Pair]],
+        meaning: Meaning,
+        colors: Sequence[Color] = (),
+        group: str | None = None,
+        channels: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        self.name, self.group, self._pairs = name, group, pairs
+        every = [one for some in pairs.values() for one in some]
+        if not every:
+            raise DataError(f"The data set '{name}' has no image; correct data.root, or the lists of its images.")
+        scans = scan(every)
+        found = iter(scans)
+        self._scans = {s: [next(found) for _ in some] for s, some in pairs.items()}
+        self._channels = common_channels(every, scans, channels)
+        self._as_float = any(s.image.dtype != "uint8" for s in scans)  # one dtype, so that samples stack
+        self._rules = r = meaning(every, scans)
+        if mean is None or std is None:
+            mean, std = self._measured()
+        palette = tuple(colors) if len(colors) == len(r.classes) else ()
+        self.spec = Spec(r.classes, r.mode, r.ignore_index, self._channels, tuple(mean), tuple(std), palette, r.instances)
+
+    def ids(self, split: str) -> list[str]:
+        """The images' names, sorted: for most their paths below their folder, without suffix."""
+        return [one.id for one in self._pairs[split]]
+
+    def sizes(self, split: str) -> list[tuple[int, int]]:
+        """(height, width) of every image, from the headers."""
+        return [(s.image.height, s.image.width) for s in self._scans[split]]
+
+    def load(self, split: str, index: int) -> Sample:
+        """The image as H W C (uint8 or float32) and the mask as class ids, in the orientation in which they are stored."""
+        pair, rules, size = self._pairs[split][index], self._rules, self._size(split, index)
+        image, stored = self._image(pair), self._stored(split, index)
+        if image.shape[:2] != size:
+            raise DataError(f"{pair.image} changed its size while in use; start again.")
+        sample: Sample = {"image": image, "mask": rules.codec(stored, pair.mask), "id": pair.id, "size": size}
+        if rules.instances:
+            values = rules.codec.values(stored, pair.mask).astype(np.int32)
+            sample["instances"] = np.where(sample["mask"] == 1, values, 0)
+        return sample
+
+    def load_mask(self, split: str, index: int) -> np.ndarray:
+        """The mask as class ids, without its image."""
+        return self._rules.codec(self._stored(split, index), self._pairs[split][index].mask)
+
+    def _size(self, split: str, index: int) -> tuple[int, int]:
+        header = self._scans[split][index].image
+        return header.height, header.width
+
+    def _stored(self, split: str, index: int) -> np.ndarray:
+        path = self._pairs[split][index].mask
+        stored = read_mask(path)
+        if stored.shape[:2] != self._size(split, index):
+            raise DataError(f"{path} changed its size while in use; start again.")
+        return stored
+
+    def stamp(self, split: str, index: int) -> int:  # noqa: D102
+        return written(self._pairs[split][index].image, self._pairs[split][index].mask)
+
+    def fingerprint(self) -> str:
+        """16 hex digits over names, splits, file sizes, headers and the meaning of the masks; not over dates or `root`."""
+        r, c = self._rules, self._rules.codec  # without the codec's remedy, which may name a path
+        text = repr((r.classes, r.mode, r.ignore_index, r.instances, c.ids, c.rest, c.colored, c.layered, self._channels))
+        text += repr(
+            [(s, one.id, found) for s in self._pairs for one, found in zip(self._pairs[s], self._scans[s], strict=True)]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _image(self, pair: Pair) -> np.ndarray:
+        return read_alike(pair.image, self._channels, self._as_float)
+
+    def _measured(self) -> tuple[Sequence[float], Sequence[float]]:
+        pairs = next(some for some in self._pairs.values() if some)  # train, unless there is none
+        return mean_and_std(self._image(one) for one in even_sample(pairs, _IMAGES))
+
+
+def found_out(told: Told, mode: str | None, foreground: bool) -> Meaning:
+    """Masks of a user's own: what was not told is found out from them (see mask_rules)."""
+    if mode is not None and mode not in _MODES:
+        raise ConfigError(f"data.mode is '{mode}'; it must be one of {', '.join(_MODES)}.{nearest(mode, _MODES)}")
+    return lambda pairs, scans: mask_rules(pairs, scans, told, mode, foreground)
+
+
+def stated(classes: Sequence[str], ids: dict[int, int], remedy: str, mode: Mode = "multiclass") -> Meaning:
+    """Masks of a known format: one channel in which `ids` (stored value -> class, or IGNORE) says all.
+
+    An even sample is looked at; DataError names a mask with another value, and goes on as `remedy` says (see Codec).
+    """
+    rules = Rules(tuple(classes), mode, IGNORE, Codec(tuple(ids.items()), remedy=remedy))
+
+    def meaning(pairs: Sequence[Pair], scans: Sequence[Scan]) -> Rules:
+        for pair, found in zip(pairs, scans, strict=True):
+            if found.mask.layers != 1:
+                raise DataError(
+                    f"{pair.mask} has {found.mask.layers} channels, but the masks of this format have one, of class ids; take "
+                    "the original file (data=folder with data.colors reads masks of RGB colours)."
+                )
+        for one in see([pair.mask for pair in even_sample(pairs, _MASKS)], False):
+            if one.values is None or not one.values <= ids.keys():
+                rules.codec(read_mask(one.path), one.path)  # raises, with the place
+        return rules
+
+    return meaning
+
+
+def existing(root: Any, choice: str = "folder", what: str = "your images and masks", remedy: str = "") -> Path:
+    """The folder `root` of `data=choice`; Config- or DataError unless it exists. `remedy`: how to get it, if it can be got."""
+    if not root:
+        raise ConfigError(f"data.root is not set; name the folder of {what}: data={choice} data.root=DIR.")
+    folder = Path(root).expanduser()
+    if folder.is_file():
+        raise DataError(f"data.root={root} is a file; name the (unpacked) folder of {what.removeprefix('your ')}.")
+    if not folder.is_dir():
+        near = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        hint = nearest(folder.name, near)
+        hint = hint if "Did" in hint else f" Relative paths start at {Path.cwd()}." if not folder.is_absolute() else ""
+        raise DataError(f"data.root={root} does not exist; correct the path{remedy}.{hint}")
+    return folder
+
+
+def within(root: Path, holds: Sequence[str], below: Sequence[str], remedy: str = "") -> Path:
+    """`root`, or that of its folders `below`, which holds all of the folders `holds`; DataError says what is missing."""
+    for folder in (root, *(root / name for name in below)):
+        if all((folder / name).is_dir() for name in holds):
+            return folder
+    missing = next(name for name in holds if not (root / name).is_dir())
+    there = ", ".join(sorted(p.name for p in root.iterdir() if not p.name.startswith("."))[:8]) or "nothing"
+    raise DataError(f"{root} has no folder {missing} (it holds {there}); expected are {' and '.join(holds)}{remedy}.")
+
+
+def public_test(val: list[Pair], test: str | None, whose: str) -> list[Pair]:
+    """The test split where the true one has no public masks: nothing, or with data.test=val the validation images again."""
+    if test is None:
+        log.info("The masks of %s's test images are not public, so test is empty; data.test=val scores val as test.", whose)
+        return []
+    if test != "val":
+        raise ConfigError(f"data.test={test} must be null, or val to score the validation images as test.")
+    same_images(len(val))
+    return list(val)
+
+
+def same_images(count: int) -> None:
+    """Say that test is val."""
+    log.warning("test and val are the same %d images: the weights are chosen on them, so the test score is flattered.", count)
