@@ -108,8 +108,4 @@ def _margin(text: str) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        plain_door(run, __doc__)
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stderr.close()
-        sys.exit(141)
+    plain_door(run, __doc__)

@@ -101,6 +101,9 @@ def plain_door(job: Callable[[list[str]], Any], doc: str | None) -> None:
         fail(error)
     except KeyboardInterrupt:
         fail(Stopped("ended by SIGINT.", 130))
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+        sys.exit(141)
     except OSError as error:
         if (why := disk(error)) is None:
             raise
