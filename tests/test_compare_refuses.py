@@ -178,7 +178,16 @@ def test_plain_files_take_the_quick_way(tmp_path):
     "damage",
     [
         {"speed": [1]},
-        {"data": {"classes": ["class0", "class1", "class2"], "counts": {"test": 20, "x": []}, "whole": 3, "group": [], "fold": "x", "fingerprint": "f"}},
+        {
+            "data": {
+                "classes": ["class0", "class1", "class2"],
+                "counts": {"test": 20, "x": []},
+                "whole": 3,
+                "group": [],
+                "fold": "x",
+                "fingerprint": "f",
+            }
+        },
         {"parameters": 10**400, "seconds": -(10**400), "score": 10**400},
         {"metrics": {"test/iou": 10**400}},
         {"passport": 3},
