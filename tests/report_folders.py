@@ -61,12 +61,12 @@ def _confusion(rng: np.random.Generator, k: int) -> np.ndarray:
 def _confidence(rng: np.random.Generator, names: Sequence[str], truth: np.ndarray) -> list[list[Any]]:
     bins = np.arange(BINS)
     lines = []
-    for name, pixels in zip(["(decoded)", *names], [int(truth.sum()), *truth.tolist()], strict=True):
-        share = np.exp(bins / 18) + (0 if name == "(decoded)" else 3000 * np.exp(-bins / 12))
+    for n, (name, pixels) in enumerate(zip(["(decoded)", *names], [int(truth.sum()), *truth.tolist()], strict=True)):
+        share = np.exp(bins / 18) + (0 if n == 0 else 3000 * np.exp(-bins / 12))
         many = np.round(pixels * share / share.sum()).astype(int)
-        steep = 1 if name == "(decoded)" else rng.uniform(0.6, 4)
+        steep = 1 if n == 0 else rng.uniform(0.6, 4)
         chance = np.clip((bins / BINS) ** steep * 0.93 + rng.uniform(-0.03, 0.03, BINS), 0, 1)
-        first = int(BINS / len(names)) if name == "(decoded)" else 0
+        first = int(BINS / len(names)) if n == 0 else 0
         lines += [[name, b, int(many[b]), int(many[b] * chance[b])] for b in bins if many[b] and b >= first]
     return lines
 

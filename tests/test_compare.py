@@ -18,7 +18,7 @@ from seglab.compare.__main__ import run
 from seglab.compare.answer import compare
 from seglab.compare.showing import display
 from seglab.compare.writing import to_csv, to_json, to_latex
-from seglab.errors import ConfigError
+from seglab.errors import ConfigError, DataError
 from seglab.stats.scores import headline
 
 
@@ -135,6 +135,33 @@ def test_folds_are_repetitions_and_the_groups_of_the_data_are_clusters(tmp_path)
     found = compare([str(tmp_path)])
     assert [(row.name, row.seeds) for row in found.rows] == [("loss=ce", 3), ("loss=dice", 3)]
     assert found.clusters == 3
+
+
+def test_seeds_of_one_fold_are_no_repetitions_of_their_own(tmp_path):
+    """Folds that differ while their seeds do not: fifteen runs say what five say."""
+    for which, seeds in (("one", 1), ("three", 3)):
+        for fold in range(5):
+            for seed in range(seeds):
+                told = {"classes": ["class0", "class1", "class2"], "fingerprint": "f", "whole": {"test": 24}, "fold": fold}
+                run = make(tmp_path / which / f"{fold}{seed}", counts(24, quality=0.6 + 0.04 * fold), seed=seed, data=told)
+                with (run / ".hydra" / "config.yaml").open("a") as file:
+                    file.write(f"data:\n  folds: 5\n  fold: {fold}\n")
+    one, three = (compare([str(tmp_path / which)]) for which in ("one", "three"))
+    assert (one.rows[0].seeds, three.rows[0].seeds) == (5, 5)
+    assert three.rows[0].half == pytest.approx(one.rows[0].half)
+    assert three.rows[0].test == pytest.approx(one.rows[0].test)
+    assert any(note.startswith("n counts folds") for note in three.notes)
+
+
+def test_runs_that_name_other_groups_need_one_and_a_run_that_names_none_takes_theirs(tmp_path):
+    data = {"classes": ["class0", "class1", "class2"], "fingerprint": "f", "whole": {"test": 24}}
+    for n, (loss, group) in enumerate((("ce", r"\d(?=\d$)"), ("dice", None))):
+        make(tmp_path / "a" / str(n), counts(24, seed=n), loss=loss, data={**data, "group": group})
+    assert compare([str(tmp_path / "a")]).clusters == 3
+    make(tmp_path / "a" / "2", counts(24, seed=5), loss="focal", data={**data, "group": r"\d$"})
+    with pytest.raises(DataError, match="give --cluster=REGEX"):
+        compare([str(tmp_path / "a")])
+    assert compare([str(tmp_path / "a")], cluster=r"\d$").clusters == 10
 
 
 def test_clusters_widen_and_must_fit(tmp_path):

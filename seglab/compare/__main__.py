@@ -48,13 +48,14 @@ def run(argv: list[str]) -> None:
     found = compare(
         paths, values.get("--baseline"), margin, "--intersect" in flags, values.get("--cluster"), values.get("--sort", "val")
     )
+    page = _page(paths, values["--html"], found) if "--html" in values else None  # before a reader of the rest may leave
     if written:
         print(WRITERS[written[0]](found))
     else:
         display(Console(highlight=False), found, "--classes" in flags)
         sys.stdout.flush()
-    if "--html" in values:
-        print(_page(paths, values["--html"], found), file=sys.stderr if written else sys.stdout)
+    if page:
+        print(page, file=sys.stderr if written else sys.stdout)
     if WANDB in values:
         from seglab.compare.tracking import track  # wandb takes a second to import
 

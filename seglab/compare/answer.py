@@ -11,7 +11,7 @@ import numpy as np
 
 from seglab.compare.checking import checked, clusters
 from seglab.compare.collecting import Run, collect
-from seglab.compare.grouping import Group, grouped
+from seglab.compare.grouping import Group, grouped, repetitions
 from seglab.compare.settings import settings
 from seglab.errors import ConfigError, DataError, nearest, visible
 from seglab.results import higher_is_better
@@ -76,9 +76,8 @@ def compare(
     if not runs:
         raise DataError(_nothing(paths, notes))
     groups, said = grouped(runs, [kept[id(run)] for run in runs])
-    named = {run.group for run in runs}
-    labels = clusters(runs[0].ids, named.pop() if cluster is None and len(named) == 1 else cluster)
-    scores = [Scores.of(np.stack([run.counts for run in group.runs]), scored, labels) for group in groups]
+    labels = clusters(runs[0].ids, cluster, [run.group for run in runs if run.group])
+    scores = [Scores.of(np.stack(repetitions(group.runs)), scored, labels) for group in groups]
     rows = [_row(group, score) for group, score in zip(groups, scores, strict=True)]
     monitor, higher = _monitor(runs)
     best = _best(rows, higher) if monitor else None
@@ -108,7 +107,7 @@ def _row(group: Group, scores: Scores) -> Row:
 
     alone = Difference.of(scores)
     return Row(
-        group.name, group.axes, len(group.runs), [str(run.folder) for run in group.runs],
+        group.name, group.axes, len(scores.points), [str(run.folder) for run in group.runs],
         alone.value[0].item(), alone.half()[0].item(), alone.value[1:].tolist(),
         mean([r.score for r in group.runs]), mean([r.parameters for r in group.runs]),
         mean([r.speed for r in group.runs]), mean([r.seconds for r in group.runs]),

@@ -111,8 +111,17 @@ def _aligned(runs: Sequence[Run]) -> None:
         run.ids, run.counts = shared, run.counts[[place[image] for image in shared]]
 
 
-def clusters(ids: Sequence[str], pattern: str | None) -> np.ndarray | None:
-    """A label for each image: what a regular expression matches in its id, such as a clip's or a patient's name."""
-    if pattern is None:
+def clusters(ids: Sequence[str], pattern: str | None, named: Sequence[str] = ()) -> np.ndarray | None:
+    """A label for each image: what a regular expression matches in its id, such as a clip's or a patient's name.
+
+    Without a `pattern` that which the runs `named` as data.group; DataError where they named several.
+    """
+    if pattern is not None:
+        return np.array(group_labels(ids, pattern, "--cluster"))
+    if not named:
         return None
-    return np.array(group_labels(ids, pattern, "--cluster"))
+    if other := next((name for name in named if name != named[0]), None):
+        raise DataError(
+            f"The runs group images by data.group='{visible(named[0])}' and by '{visible(other)}'; give --cluster=REGEX."
+        )
+    return np.array(group_labels(ids, named[0], "data.group"))

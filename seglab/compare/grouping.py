@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from seglab.compare.collecting import Run
 from seglab.config.refusing import key_of
 from seglab.errors import shown
@@ -38,6 +40,8 @@ def grouped(runs: Sequence[Run], settings: Sequence[dict[str, str]]) -> tuple[li
         short = zip(last if len(set(last)) == len(last) else chosen, group.axes.values(), strict=True)
         name = " ".join(f"{key}={value}" for key, value in short) or _plain(group.runs[0])
         group.name = name if name not in (g.name for g in groups[:n]) else f"{name} ({n + 1})"  # a value may hold spaces
+    if any(len(repetitions(group.runs)) < len(group.runs) for group in groups):
+        notes.append("n counts folds: the runs of a fold share its training images, and are taken together.")
     if beside := _beside(groups, columns, chosen):
         notes.append(f"besides their names the groups differ in {beside}")
     return groups, notes
@@ -52,6 +56,18 @@ def _once(runs: list[Run], notes: list[str]) -> Iterator[Run]:
             yield run
         else:
             notes.append(f"left out: {shown(run.folder)} repeats seed {run.seed} of {shown(other.folder)}.")
+
+
+def repetitions(runs: Sequence[Run]) -> list[np.ndarray]:
+    """Counts (N, K, 3) of each independent repetition: of a run, or of a fold, whose runs are summed.
+
+    Seeds of one fold share its training images: as runs of their own they would pass for more than they are.
+    """
+    units: dict[tuple[str, int | str | None], list[np.ndarray]] = {}
+    for run in runs:
+        key = ("run", str(run.folder)) if run.fold is None else ("fold", run.fold)
+        units.setdefault(key, []).append(run.counts)
+    return [counts[0] if len(counts) == 1 else np.stack(counts).sum(0, dtype=np.int64) for counts in units.values()]
 
 
 def _axes(groups: list[Group], columns: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

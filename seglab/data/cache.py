@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -70,12 +70,14 @@ def cached(
     source: Source, cache: Literal["none", "ram", "disk"] = "none", cache_dir: str | None = None, cache_gb: float | None = None
 ) -> Source:
     """The data set behind a cache, if one is asked for. ConfigError for impossible settings, DataError without a place."""
-    if cache_gb is not None and cache_gb <= 0:
+    if cache_gb is not None and not 0 < cache_gb < math.inf:
         raise ConfigError(f"data.cache_gb is {cache_gb}; it must be above 0, or null.")
     if cache_dir is not None and cache != "disk":
         raise ConfigError(f"data.cache_dir is for data.cache=disk; with data.cache={cache} leave it out.")
     if cache == "none":
         return source
+    if os.name != "posix":
+        raise ConfigError(f"data.cache={cache} needs the file locks of Linux or macOS; set data.cache=none.")
     try:
         folder = _in_memory(source) if cache == "ram" else _on_disk(source, cache_dir)
         free = shutil.disk_usage(folder).free if cache == "disk" or _SHARED in folder.parents else _free_memory()
@@ -99,6 +101,8 @@ def _on_disk(source: Source, cache_dir: str | None) -> Path:
 
 def _in_memory(source: Source) -> Path:
     """A folder that all processes of this run share and the last of them takes away; those of killed runs go, too."""
+    import fcntl
+
     base = _SHARED if _SHARED.is_dir() and os.access(_SHARED, os.W_OK) else Path(tempfile.gettempdir())
     for left in base.glob(f"seglab-{os.getuid()}-*"):
         _take_away(left)
@@ -119,6 +123,8 @@ def _in_memory(source: Source) -> Path:
 
 def _locked(folder: Path) -> int:
     """A shared lock on a new or old folder, held by this process and its workers until they end."""
+    import fcntl
+
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -131,6 +137,8 @@ def _locked(folder: Path) -> int:
 
 def _take_away(folder: Path) -> None:
     """Delete a folder that no process uses any more."""
+    import fcntl
+
     with suppress(OSError):
         lock = os.open(folder / "lock", os.O_RDWR)
         try:
@@ -141,4 +149,5 @@ def _take_away(folder: Path) -> None:
 
 
 def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS tells only of all
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ import numpy as np
 
 from seglab.data.layout import SPLITS, hashed
 from seglab.data.source import Source
-from seglab.errors import ConfigError, DataError
+from seglab.errors import ConfigError, DataError, visible
 from seglab.types import Sample, Spec, group_labels
 
+log = logging.getLogger("seglab")
 Place = tuple[str, int]  # a split of the data set, and the position in it
 _THREADS = 8
 
@@ -55,19 +57,35 @@ def select(
     Folds and part follow from the data and `split_seed`, not from a run's seed. Images of one group (source.group) are in one
     fold. ConfigError for impossible values, DataError where there are too few images or groups.
     """
-    places = {split: [(split, n) for n in range(len(source.ids(split)))] for split in SPLITS}
+    _check_groups(source)
+    if folds is None and fold:
+        raise ConfigError(f"data.fold={fold} needs the number of folds: data.folds=5.")
     if folds is None and limit is None:
         return source
+    places = {split: [(split, n) for n in range(len(source.ids(split)))] for split in SPLITS}
     if folds is not None:
         if folds < 2 or not 0 <= fold < folds:
             raise ConfigError(f"data.fold={fold} of data.folds={folds}: folds must be 2 or more, and fold 0 to folds - 1.")
         pool = [*places["train"], *places["val"]]
+        if not pool:
+            raise DataError(f"data.folds={folds}: the data set '{source.name}' has no images in train and val.")
         numbers = assign(_labels(source, pool), _classes(source, pool), folds, split_seed)
         places["train"] = [place for place, number in zip(pool, numbers, strict=True) if number != fold]
         places["val"] = [place for place, number in zip(pool, numbers, strict=True) if number == fold]
     if limit is not None:
         places["train"] = _limited(source, places["train"], limit, split_seed)
     return Selected(source, places, None if folds is None else fold)
+
+
+def _check_groups(source: Source) -> None:
+    """DataError where the groups cannot be found in all names; a warning where a group is in two splits."""
+    if source.group is None:
+        return
+    held = {split: set(group_labels(source.ids(split), source.group, "data.group")) for split in SPLITS}
+    for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
+        if both := sorted(held[one] & held[other]):
+            text = "data.group: %d groups are in %s and in %s, such as '%s'; scores on images of known groups flatter"
+            log.warning(text, len(both), one, other, visible(both[0]))
 
 
 def _names(source: Source, places: Sequence[Place]) -> list[str]:
@@ -123,9 +141,9 @@ def assign(groups: Sequence[str], shown: np.ndarray, folds: int, seed: int) -> l
 
 def _limited(source: Source, places: list[Place], limit: float | int, seed: int) -> list[Place]:
     """The first so many of the training images in an order of their own, kept in the order of the data set."""
-    if isinstance(limit, bool) or limit <= 0 or (isinstance(limit, float) and limit > 1):
+    if isinstance(limit, bool) or not limit > 0 or (isinstance(limit, float) and limit > 1):
         raise ConfigError(f"data.limit={limit} must be a number of images, or a fraction above 0 and at most 1.")
-    count = math.ceil(limit * len(places)) if isinstance(limit, float) else limit
+    count = math.ceil(round(limit * len(places), 9)) if isinstance(limit, float) else limit
     if count > len(places):
         raise ConfigError(f"data.limit={limit} is more than the {len(places)} training images; leave it out to use all.")
     groups, names = _labels(source, places), _names(source, places)

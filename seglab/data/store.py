@@ -6,7 +6,6 @@ leaves records that nobody finds, never a wrong one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import os
@@ -34,6 +33,8 @@ class Store:
         self._opened: tuple[int, int, mmap.mmap, threading.Lock] | None = None  # process, data file, index, of its threads
         self._checked = bytearray(count)
         self.full = False
+        if count:
+            self._files()  # a place that cannot be written is told at the start
 
     def get(self, number: int, stamp: int, only: Sequence[str] = ()) -> dict[str, Any] | None:
         """What is kept under a number (of it only some keys); None if nothing is, or of another stamp, or damaged."""
@@ -101,14 +102,24 @@ class Store:
         if self._opened is None or self._opened[0] != os.getpid():
             data = os.open(self.folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             file = os.open(self.folder / "index", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.ftruncate(file, self.count * _ENTRY)
+            _reserve(file, self.count * _ENTRY)
             self._opened = (os.getpid(), data, mmap.mmap(file, self.count * _ENTRY), threading.Lock())
             os.close(file)
         return self._opened[1:]
 
 
+def _reserve(file: int, size: int) -> None:
+    """Give a file its size, and its place on the disk: writing to a mapped file on a full one would kill the process."""
+    if size > os.fstat(file).st_size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    elif size > os.fstat(file).st_size:
+        os.ftruncate(file, size)
+
+
 def _append(file: int, parts: Sequence[Any]) -> int:
     """Write the parts at the end of the file, whole; where they begin."""
+    import fcntl  # not on Windows, where there is no cache
+
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         place = os.lseek(file, 0, os.SEEK_END)

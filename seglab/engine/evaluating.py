@@ -24,6 +24,7 @@ from seglab.engine.record import Record, completed, describe
 from seglab.engine.scoring import class_table, passport, write_counts
 from seglab.engine.signals import Interrupts
 from seglab.errors import ConfigError, DataError
+from seglab.metrics.calibration import Calibration
 
 SPLITS = ("train", "val", "test")
 
@@ -44,7 +45,7 @@ def _evaluate_here(saved: Checkpoint, config: dict[str, Any], split: str, run: P
     record.content |= {"choices": saved.choices, "overrides": overrides, "seed": config["seed"]}
     record.content |= {"versions": results.versions(), "git": results.git_state(Path.cwd())}
     with journal(path, out), Interrupts().listening(), record.kept():
-        metrics = _evaluate(saved, config, split, record, out)
+        metrics = _evaluate(saved, config, split, record, out, overrides)
     summary.places(out, run, ("results.json", "per_image.csv", "examples"))
     return metrics
 
@@ -54,10 +55,14 @@ def evaluate_in_rank(ckpt: str, config: dict[str, Any], split: str, run: str, ov
     return evaluate(checkpoint.load(ckpt), config, split, Path(run), overrides)
 
 
-def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Record, out: Any) -> dict[str, float]:
+def _evaluate(
+    saved: Checkpoint, config: dict[str, Any], split: str, record: Record, out: Any, overrides: list[str]
+) -> dict[str, float]:
     config = check_top(config)
     pl.seed_everything(config["seed"], verbose=False)
-    config = {**config, "data": with_classes(config["data"], saved)}
+    config = {**config, "data": with_classes(_for_this_set(config["data"], saved, split, overrides), saved)}
+    if "calibration" not in config["metrics"]:  # of a checkpoint from before there was one
+        config["metrics"] = {**config["metrics"], "calibration": {"_target_": f"{Calibration.__module__}.Calibration"}}
     source = assemble.source(config)
     check_same_classes(saved, source)
     if not source.ids(split):
@@ -79,12 +84,19 @@ def _evaluate(saved: Checkpoint, config: dict[str, Any], split: str, record: Rec
     record.content["passport"] = passport(task, "test", split)
     if trainer.is_global_zero:
         write_counts(task, "test", source.ids(split), record.run)
-        if config["pictures"]:
-            predictor = Predictor(task, trainer.precision, trainer.strategy.root_device)
-            examples(predictor, data, split, record.run)
+        examples(Predictor(task, trainer.precision, trainer.strategy.root_device), data, split, record.run)
     record.content |= {"metrics": metrics, "per_class": per_class, "score": metrics.get(monitor), "monitor": monitor}
     summary.scores(out, spec, per_class, metrics)
     return metrics
+
+
+def _for_this_set(node: dict[str, Any], saved: Checkpoint, split: str, overrides: list[str]) -> dict[str, Any]:
+    """The data settings without folds, parts and groups that were chosen for other images, or do not touch the split."""
+    asked = {override.split("=")[0] for override in overrides}
+    other = node.get("root") != saved.config["data"].get("root")
+    inert = {"folds": None, "fold": 0, "limit": None} if other or split == "test" else {}
+    inert |= {"group": None, "split_seed": 0} if other else {}
+    return {**node, **{k: v for k, v in inert.items() if k in node and f"data.{k}" not in asked}}
 
 
 def with_classes(node: dict[str, Any], saved: Checkpoint) -> dict[str, Any]:

@@ -20,9 +20,13 @@ Config = dict[str, Any]
 
 # What may change without changing what is computed; `data.root` and `model.weights` may have moved with the machine.
 HARMLESS = (
-    "logger", "keep", "name", "pictures", "test", "resume", "data.root", "data.num_workers", "model.weights",
-    "data.cache", "data.cache_dir", "data.cache_gb", "trainer.devices", "trainer.max_epochs", "trainer.log_every_n_steps",
+    "logger", "keep", "name", "pictures", "test", "resume", "data.root", "data.num_workers", "data.cache", "data.cache_dir",
+    "data.cache_gb", "metrics.calibration", "model.weights", "trainer.devices", "trainer.max_epochs",
+    "trainer.log_every_n_steps",
 )  # fmt: skip
+
+# Keys that older runs lack, with the values that change nothing.
+INERT = {"data.fold": 0, "data.split_seed": 0}
 
 EXACT = {"point": str, "position": list, "ranks": list, "stepped": int, "seconds": float, "max_epochs": int}  # by Keep
 
@@ -69,6 +73,7 @@ def whole(config: Config, run: Path, overrides: list[str]) -> tuple[Config, list
 def check_same_settings(saved: Checkpoint, config: Config) -> None:
     """ConfigError where a setting would change the run; each harmless difference is shown."""
     changed = differences({**saved.config, "resume": None}, {**config, "resume": None})
+    changed = {key: pair for key, pair in changed.items() if key not in INERT or pair != (None, INERT[key])}
     harmful = {k: v for k, v in changed.items() if not any(k == h or k.startswith(f"{h}.") for h in HARMLESS)}
     old, new = saved.config["trainer"].get("max_epochs"), config["trainer"].get("max_epochs")
     if "trainer.max_epochs" in changed and not (old is not None and new is not None and new > old > -1):

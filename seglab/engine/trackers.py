@@ -76,7 +76,10 @@ def _wandb(
         node = {"id": run_id, **node, **given, "settings": settings}
         made = build(node, WandbLogger, "logger", save_dir=str(run), name=name, offline=offline)
         # The names of choices are columns beside the settings: a dashboard groups by choices.loss, not by a dict of terms.
-        made.experiment.config.update({**config, "choices": choices}, allow_val_change=True)
+        try:
+            made.experiment.config.update({**config, "choices": choices}, allow_val_change=True)
+        except (wandb.errors.Error, ValueError) as error:  # pydantic's ValidationError is a ValueError
+            raise ConfigError(f"W&B refuses a setting of 'logger': {' '.join(str(error).split())[:200]}") from error
     logging.getLogger("wandb").info(said.getvalue().strip())
     return made
 

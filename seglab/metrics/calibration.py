@@ -93,10 +93,8 @@ class Calibration(Metric):
     def table(self) -> list[tuple[str, int, int, int]]:
         """(class or "(decoded)", bin, pixels, of these truly of the class), without empty bins."""
         self.compute()
-        rows = {"(decoded)": self._counts[0], **self._by_class()}
-        return [
-            (name, int(b), int(row[b].sum()), int(row[b, 1])) for name, row in rows.items() for b in np.flatnonzero(row.sum(1))
-        ]
+        rows = [("(decoded)", self._counts[0]), *self._by_class().items()]
+        return [(name, int(b), int(row[b].sum()), int(row[b, 1])) for name, row in rows for b in np.flatnonzero(row.sum(1))]
 
     def _by_class(self) -> dict[str, np.ndarray]:
         names = self.spec.classes[1:] if self.spec.mode == "binary" else self.spec.classes

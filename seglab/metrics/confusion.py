@@ -32,7 +32,6 @@ class Confusion(Metric):
     full_state_update = False
     matrix: Tensor
     lost: Tensor
-    ignored: Tensor
     images: list[Tensor]
 
     def __init__(self, spec: Spec, per_image: bool = False, sync_on_compute: bool = True) -> None:
@@ -46,7 +45,6 @@ class Confusion(Metric):
         self.width = self.head + (cells if self.whole else 3 * self.ids)
         self.add_state("matrix", torch.zeros((self.planes, self.ids, self.ids), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("lost", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("ignored", torch.zeros((self.planes, self.ids), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("images", [], dist_reduce_fx="cat")
 
     def update(self, pred: Tensor, target: Tensor, index: Tensor | None = None) -> None:
@@ -62,7 +60,7 @@ class Confusion(Metric):
         lost, ignored = lost.view(-1, self.planes, 2).sum(1), ignored.view(-1, self.planes, self.ids)
         # Not in place: a state that was reset under inference_mode could not be changed outside of it.
         self.matrix = self.matrix + counts.sum(0)
-        self.lost, self.ignored = self.lost + lost.sum(0), self.ignored + ignored.sum(0)
+        self.lost = self.lost + lost.sum(0)
         if self.per_image and index is not None:
             kept = counts if self.whole else torch.stack(self._tally(counts), 1)
             row = torch.cat([index.to(lost.device)[:, None], lost, ignored.flatten(1), kept.flatten(1)], 1)

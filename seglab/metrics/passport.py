@@ -47,8 +47,8 @@ def passport(counts: np.ndarray, ignored: np.ndarray, scored: Sequence[int], val
 
 
 def _values(counts: np.ndarray, ignored: np.ndarray, scored: list[int], binary: bool) -> dict[str, float]:
-    every = _iou(counts.sum(0))
-    images, total, all_classes = _iou(counts)[:, scored], counts.sum(0), every[scored]
+    every, valid = _iou(counts.sum(0)), counts.any((1, 2))  # of an image that is ignored as a whole nothing is known
+    images, total, all_classes = _iou(counts[valid])[:, scored], counts.sum(0), every[scored]
     void = total.copy()
     void[:, 1] += ignored.sum(0)
     found = {

@@ -15,9 +15,10 @@ from seglab.errors import DataError, shown
 from seglab.results import read_results
 from seglab.stats.difference import Difference
 from seglab.stats.scores import Scores, headline
+from seglab.types import group_labels
 
 CLOSE = 1e-6  # of a score that was computed twice
-DECODED = "(decoded)"  # rows of confidence.csv
+DECODED = ""  # the first rows of confidence.csv: a class may have any name, but not this one
 BINS = 150  # of probability there, as in seglab.metrics.calibration (a test compares), which needs torch
 AGAIN = "evaluate the checkpoint (python -m seglab.evaluate ckpt=RUN/checkpoints/best.ckpt) and name the folder that it writes"
 
@@ -92,14 +93,18 @@ def half_widths(found: Reading) -> tuple[float | None, list[float | None]] | Non
     value = numbers(found.results, "metrics").get(f"{found.split}/iou")
     if found.counts is None or value is None or len(found.counts) < 2:
         return None
-    every = list(range(found.counts.shape[1]))
+    every, group = list(range(found.counts.shape[1])), table(found.results, "data").get("group")
+    try:
+        labels = np.array(group_labels(found.ids, group, "data.group")) if isinstance(group, str) else None
+    except DataError:  # an evaluation of other images
+        labels = None
     totals = found.counts.sum(0, dtype=np.int64)
     for scored in [every, [1]] if len(every) == 2 else [every]:  # binary: the foreground alone
         if abs(float(headline(totals, scored)) - value) < CLOSE:
             # A width of 0 is that of a class which no image shows well or badly: it cannot be known.
             half = [
                 float(h) if np.isfinite(h) and h > 0 else None
-                for h in Difference.of(Scores.of(found.counts[None], scored)).half()
+                for h in Difference.of(Scores.of(found.counts[None], scored, labels)).half()
             ]
             return half[0], half[1:]
     found.notes.setdefault("intervals", f"per_image.csv does not give the {found.split}/iou of results.json; {AGAIN}.")
@@ -163,14 +168,17 @@ def _confidence(found: Reading) -> None:
     wrong = DataError(f"confidence.csv does not hold class, bin, pixels, right; {AGAIN}.")
     if header != ["class", "bin", "pixels", "right"]:
         raise wrong
-    bins: dict[str, list[list[int]]] = {}
+    blocks: list[tuple[str, list[list[int]]]] = []
     try:
         for name, *cells in lines:
             at, pixels, right = map(int, cells)
             if not (0 <= at < BINS and 0 <= right <= pixels):
                 raise wrong
-            bins.setdefault(name, []).append([at, pixels, right])
-        found.confidence = {name: np.array(sorted(entries), dtype=np.int64) for name, entries in bins.items()}
+            if not blocks or blocks[-1][0] != name or at <= blocks[-1][1][-1][0]:
+                blocks.append((name, []))
+            blocks[-1][1].append([at, pixels, right])
+        names = [DECODED, *(name for name, _ in blocks[1:])]  # the first block is of the decoded class
+        found.confidence = {name: np.array(rows, dtype=np.int64) for name, (_, rows) in zip(names, blocks, strict=False)}
     except (ValueError, OverflowError) as error:
         raise wrong from error
     if not found.confidence:

@@ -52,7 +52,8 @@ def _lines(
     figure, ax = axes(along, width=320, height=230, left=58)
     keys, seen = [], []
     for n, (label, values) in enumerate(lines.items()):
-        points = [(a, b) for a, b in zip(x, values, strict=False) if a is not None and b is not None and np.isfinite(b)]
+        pairs = [(a, b) for a, b in zip(x, values, strict=False) if a is not None and b is not None]
+        points = [(a, b) for a, b in pairs if abs(a) < 1e9 and abs(b) < 1e300]
         if not points:
             continue
         at, value = np.array(points).T

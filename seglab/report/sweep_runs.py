@@ -134,7 +134,7 @@ def _curve(run: RunLine) -> None:
         for line in lines:
             with suppress(ValueError, IndexError):
                 x, y = float(line[along]), float(line[at])
-                if is_number(x) and is_number(y):
+                if abs(x) < 1e9 and is_number(y):
                     run.curve.append((x + first, y))
 
 

@@ -20,7 +20,7 @@ class Made(Source):
 
     def __init__(self, train=20, val=10, test=4, group=None):
         names = {"train": train, "val": val, "test": test}
-        self._ids = {split: [f"{split[0]}{n // 3}_{n:02}" for n in range(count)] for split, count in names.items()}
+        self._ids = {split: [f"{split[:2]}{n // 3}_{n:02}" for n in range(count)] for split, count in names.items()}
         self.group = group
 
     def ids(self, split):
@@ -98,10 +98,25 @@ def test_parts_are_nested(one, other, seed):
     less, more = sorted((one, other))
     source = Made(train=40)
     small, large = (select(source, limit=part, split_seed=seed) for part in (less, more))
-    assert len(small.ids("train")) == int(np.ceil(less * 40))
+    assert len(small.ids("train")) == int(np.ceil(round(less * 40, 9)))
     assert set(small.ids("train")) <= set(large.ids("train"))
     assert small.ids("train") == [name for name in source.ids("train") if name in set(small.ids("train"))]
     assert small.ids("val") == source.ids("val")
+
+
+@pytest.mark.parametrize(("part", "count"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.56, 56), (0.071, 8), (1.0, 100)])
+def test_a_fraction_is_not_rounded_up_by_its_last_digit(part, count):
+    assert len(select(Made(train=100), limit=part).ids("train")) == count
+
+
+def test_groups_are_looked_for_before_training_and_told_where_two_splits_share_one(caplog):
+    with caplog.at_level("WARNING", "seglab"):
+        select(Made(group="^[a-z]+"))
+        assert not caplog.text
+        select(Made(group="[0-9]+_"))
+    assert "groups are in train and in test, such as '0_'" in caplog.text
+    with pytest.raises(DataError, match=r"data\.group='zzz' matches nothing in 'tr0_00'"):
+        select(Made(group="zzz"))
 
 
 def test_another_seed_draws_other_images():
@@ -115,6 +130,9 @@ def test_another_seed_draws_other_images():
         ({"folds": 1}, ConfigError, "folds must be 2 or more"),
         ({"folds": 5, "fold": 5}, ConfigError, "data.fold=5 of data.folds=5"),
         ({"folds": 31}, DataError, "there are only 30 images or groups"),
+        ({"fold": 2}, ConfigError, "data.fold=2 needs the number of folds"),
+        ({"folds": 2, "none": True}, DataError, "has no images in train and val"),
+        ({"limit": float("nan")}, ConfigError, "data.limit=nan must be"),
         ({"limit": 0}, ConfigError, "data.limit=0 must be"),
         ({"limit": 1.5}, ConfigError, "at most 1"),
         ({"limit": 21}, ConfigError, "more than the 20 training images"),
@@ -122,10 +140,10 @@ def test_another_seed_draws_other_images():
 )
 def test_impossible_values_are_named(asked, error, words):
     with pytest.raises(error, match=words):
-        select(Made(), **asked)
+        select(Made(0, 0) if asked.pop("none", False) else Made(), **asked)
 
 
-@pytest.mark.parametrize(("pattern", "words"), [("(", "no regular expression"), ("^x", "matches nothing in 't0_00'")])
+@pytest.mark.parametrize(("pattern", "words"), [("(", "no regular expression"), ("^x", "matches nothing in 'tr0_00'")])
 def test_groups_that_cannot_be_found_are_named(pattern, words):
     with pytest.raises(DataError, match=f"data.group=.*{words}"):
         select(Made(group=pattern), folds=3)

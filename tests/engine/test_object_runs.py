@@ -181,6 +181,7 @@ def test_data_that_tell_no_objects_apart_are_refused_before_training(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_masks_of_ids_make_a_folder_of_objects(tmp_path):
     given = [*folder_of(tmp_path, [1, 7, 200]), "data.foreground=true", *TINY_RCNN, "pictures=2"]
     fit(plain(load(given)), tmp_path / "run", CHOICES, given)

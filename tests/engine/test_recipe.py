@@ -104,7 +104,7 @@ def test_the_average_is_validated_scored_and_kept(tmp_path, monkeypatch):
     found = results.read_results(tmp_path / "run")
     saved = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
     again = evaluate(saved, saved.config, "val", tmp_path / "again", [])
-    assert again == found["metrics"]
+    assert {key: value for key, value in again.items() if key != "val/ece"} == found["metrics"]  # asked of a scored split alone
     assert found["metrics"]["val/loss"] in [row["val/loss"] for row in rows(tmp_path / "run")]
 
 
@@ -135,6 +135,7 @@ def test_a_frozen_encoder_does_not_move(tmp_path, monkeypatch, epochs):
     assert all(training for _, training, _ in spy.seen["step"][4:])
 
 
+@pytest.mark.slow
 def test_schedule_free_weights_are_the_averaged_ones_where_they_count(tmp_path, monkeypatch):
     pytest.importorskip("schedulefree")
 
@@ -196,6 +197,7 @@ def resumed(tmp_path, monkeypatch, name, points, *more):
         equal_runs(tmp_path / "whole", tmp_path / str(i))
 
 
+@pytest.mark.slow
 def test_ended_within_a_validation_and_resumed(tmp_path, monkeypatch):
     resumed(tmp_path, monkeypatch, "schedulefree", [("on_validation_batch_end", 1)], "trainer.max_epochs=2")
 

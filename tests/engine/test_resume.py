@@ -161,6 +161,7 @@ def test_dropout_goes_on_in_its_stream(tmp_path, monkeypatch):
     assert state.keys() == {"python", "numpy", "torch", "cuda", "sums", "gradients", "buffers"}
 
 
+@pytest.mark.slow
 def test_signals_before_and_after_training_end_the_run_at_once(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     At(monkeypatch, "on_fit_start", 1, signal.SIGINT)
@@ -172,6 +173,7 @@ def test_signals_before_and_after_training_end_the_run_at_once(tmp_path, monkeyp
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").with_suffix(".tmp").exists()
 
 
+@pytest.mark.slow
 def test_kept_by_steps_and_by_the_clock(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
@@ -190,6 +192,7 @@ def test_kept_by_steps_and_by_the_clock(tmp_path, monkeypatch):
     assert [point for _, point in saved] == ["batch"] * 5 + ["validation", "end"]
 
 
+@pytest.mark.slow
 def test_more_epochs_and_a_finished_run(tmp_path, capsys):
     short = ["scheduler=constant", "patience=null"]
     run(tmp_path / "whole", *short)
@@ -246,6 +249,7 @@ def test_best_is_no_last(tmp_path, whole):
         run(tmp_path / "run", "resume=auto")
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_one_of_the_runs_from_then_on(tmp_path):
     folder = tmp_path / "run"
     run(folder, "trainer.max_epochs=1")

@@ -4,6 +4,7 @@ import contextlib
 import io
 
 import numpy as np
+import pytest
 from object_scenes import IGNORE, measure, scene, some, spec_of, values_of
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -98,6 +99,7 @@ def coco_case(seed):
     return k, images, 100 if seed % 5 else 3
 
 
+@pytest.mark.slow
 def test_average_precision_equals_pycocotools():
     seen = {name: 0 for name in ("ap", "ap_small", "ap_medium", "ap_large", "box_ap")}
     for seed in range(200):

@@ -106,6 +106,7 @@ def loop_aji(segs, true, iou, out):
     return intersection / union if union else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [False, True])
 def test_f1_aji_and_pq_equal_loops_over_pixels(overlap):
     seen = dict.fromkeys(objects.NAMES, 0)

@@ -22,7 +22,7 @@ from seglab.report import page, reading
 from seglab.report.__main__ import run
 from seglab.report.matrix import matrix, mistakes
 from seglab.report.pictures import read_examples
-from seglab.report.reading import read
+from seglab.report.reading import DECODED, half_widths, read
 from seglab.report.run_figures import recall_precision
 from seglab.report.run_page import Settings, write
 from seglab.results import read_per_image
@@ -327,3 +327,47 @@ def test_the_door_writes_the_page_and_one_line(copy, capsys):
     assert capsys.readouterr().out.split()[0] == "report"
     found = Page((copy / "report.html").read_text(encoding="utf-8"))
     assert {"optimizer.lr", "0.001", "0.02"} <= set(found.words)
+
+
+@pytest.mark.parametrize("headline", ["test/dice", "test/ap", "test/loss"])
+def test_a_run_chosen_by_another_score_has_a_page_and_no_definition_that_is_not_its_own(copy, headline):
+    metrics = json.loads((copy / "results.json").read_text())["metrics"]
+    change(copy, monitor=headline.replace("test", "val"), metrics={**metrics, headline: 0.25})
+    html = write(copy, copy / "report.html", Settings()).read_text()
+    header = html[html.index("<header") : html.index("</header>")]
+    assert f'data-key="metrics.{headline}"' in header
+    assert "IoU" not in header
+
+
+def test_one_test_image_gives_a_page_without_an_interval(tmp_path):
+    found = made(run_folder(tmp_path / "one", images=1))
+    assert "95 % interval" not in found.text
+
+
+def test_images_of_a_group_are_judged_together(tmp_path):
+    single = half_widths(read(run_folder(tmp_path / "a", ids=[f"p{n // 4}_{n:02}" for n in range(12)])))
+    data = json.loads((tmp_path / "a" / "results.json").read_text())["data"]
+    together = half_widths(read(change(tmp_path / "a", data={**data, "group": "^p[0-9]"})))
+    assert together[0] != single[0]
+    expected = Difference.of(
+        Scores.of(read_per_image(tmp_path / "a" / "per_image.csv")[2][None], range(3), np.arange(12) // 4)
+    ).half()
+    assert together[0] == expected[0]
+    change(tmp_path / "a", data={**data, "group": "^nobody"})  # an evaluation of other images
+    assert half_widths(read(tmp_path / "a"))[0] == single[0]
+
+
+@pytest.mark.parametrize("epoch", ["nan", "inf", "1e20", "-1e300"])
+def test_epochs_that_cannot_be_drawn_are_left_out(copy, epoch):
+    table = (copy / "metrics.csv").read_text().splitlines()
+    table[3] = ",".join([epoch, *table[3].split(",")[1:]])
+    (copy / "metrics.csv").write_text("\n".join(table) + "\n")
+    assert "Learning rate" in made(copy).text
+
+
+def test_a_class_may_be_called_as_the_rows_of_the_decoded_class_are(tmp_path):
+    found = read(run_folder(tmp_path / "a", names=("(decoded)", "cell", "(ignored)")))
+    plain = read(run_folder(tmp_path / "b"))
+    assert np.array_equal(found.confidence[DECODED], plain.confidence[DECODED])
+    assert np.array_equal(found.confidence["(decoded)"], plain.confidence["background"])
+    assert set(found.confidence) == {DECODED, "(decoded)", "cell", "(ignored)"}

@@ -51,6 +51,7 @@ def test_without_either_source_of_noise_the_level_is_lost():
     assert shown(unclustered) > shown(differences(apart)) + 0.02
 
 
+@pytest.mark.slow
 def test_intervals_cover_a_planted_difference_and_power_rises_with_it():
     power = []
     for effect in (0.0, 0.15, 0.4):
@@ -76,6 +77,7 @@ def test_the_variance_is_right_on_average(name, most):
     assert 0.9 < estimated / np.var([d.value[0] for d in found]) < most
 
 
+@pytest.mark.slow
 def test_the_detectable_difference_is_shown_four_times_in_five():
     world = replace(simulation.WORLDS["same model"], seeds=5, images=60)
     detectable = np.median([d.half(power=0.8)[0] for d in differences(world, 200)])

@@ -16,6 +16,7 @@ def colors(path) -> set[tuple[int, ...]]:
     return {tuple(c) for c in np.asarray(Image.open(path)).reshape(-1, 3)[::1].tolist()}
 
 
+@pytest.mark.slow
 def test_a_study_is_drawn(tmp_path):
     study = run(tmp_path, Plan(AXES, trials=20, seed=3))
     assert plots.plots(study) == ["history.png", "importance.png"]
@@ -36,6 +37,7 @@ def test_two_objectives_are_drawn_as_a_front(tmp_path):
     assert {plots._MARK, plots._LINE} <= colors(tmp_path / "pareto.png")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_left_out(tmp_path):
     study = run(tmp_path, Plan(AXES, trials=1))
     assert plots.plots(study) == []

@@ -81,6 +81,7 @@ def test_devices_are_busy_while_there_is_work(tmp_path):
     assert busy / (2 * whole) >= 0.9 * sum(seconds) / (2 * max(free))
 
 
+@pytest.mark.slow
 def test_failures_of_every_kind_leave_the_others_right(tmp_path):
     bad = {1: "kill", 4: "raise", 6: "hang", 9: "memory"}
     kinds = [(0.2, bad.get(n, "ok")) for n in range(12)]

@@ -160,6 +160,7 @@ def test_the_suggestions_are_a_function_of_the_seed(tmp_path, sampler):
     assert not set(values(other)) & set(values(first))
 
 
+@pytest.mark.slow
 def test_a_resumed_study_is_the_unbroken_one(tmp_path):
     whole = run(tmp_path / "whole", Plan(AXES, trials=12, sampler_settings={"n_startup_trials": 5}))
     for trials in (2, 7, 12):
@@ -258,6 +259,7 @@ def test_a_loss_is_searched_downwards(tmp_path):
     assert best.value == min(t.value for t in study.complete())
 
 
+@pytest.mark.slow
 def test_a_grid_is_covered_once_over_kills_too(tmp_path):
     axes = (Choice("loss", ("ce", "dice")), Number("size", 4, 12, step=4, integer=True), Choice("flag", ("True", "False")))
     whole = list(itertools.product(("ce", "dice"), ("4", "8", "12"), ("True", "False")))
@@ -276,6 +278,7 @@ def test_a_finite_space_is_not_searched_twice(tmp_path):
     assert sorted(values(study)) == sorted(itertools.product(("ce", "dice", "focal"), ("True", "False")))
 
 
+@pytest.mark.slow
 def test_two_objectives_have_a_front(tmp_path):
     aims = {"val/iou": "max", "parameters": "min"}
     study = run(tmp_path, Plan(AXES, trials=24, sampler="nsga2", objectives=aims, parallel=2))
