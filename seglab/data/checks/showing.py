@@ -25,10 +25,9 @@ def show(report: Report, console: Console | None = None) -> None:
         line.append(f" {visible(one.text)}", style="none").append(f"  [{one.kind}]", style="dim")
         console.print(line, soft_wrap=True)
         if one.remedy:
-            console.print(
-                Text(f"         -> {visible(one.remedy)}", style="green" if one.remedy.startswith("data.") else "dim"),
-                soft_wrap=True,
-            )
+            override = one.remedy.startswith("data.")
+            typed = f'"{one.remedy}"' if override and "'" in one.remedy else one.remedy  # as a shell takes it
+            console.print(Text(f"         -> {visible(typed)}", style="green" if override else "dim"), soft_wrap=True)
     if report.shares:
         console.print(_table(report))
     color = "red" if report.count("error") else "yellow" if report.count("warning") else "green"
