@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seglab.data.coco_classes import classes_of, labels_of
 from seglab.data.coco_layout import ALL, existing, find_files, image_folders
-from seglab.data.coco_reading import read
-from seglab.data.coco_scan import Item, compact, distinct, find_images, without_suffix
+from seglab.data.coco_reading import Content, read
+from seglab.data.coco_scan import Found, Item, compact, distinct, find_images, without_suffix
 from seglab.data.folder_checks import common_channels
 from seglab.data.folder_scan import Scan, even_sample
 from seglab.data.folder_stats import mean_and_std, read_alike
@@ -21,7 +21,7 @@ from seglab.data.objects import layered
 from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError
 from seglab.rle import areas, decode
-from seglab.types import Mode, Sample, Spec
+from seglab.types import Color, Mode, Sample, Spec
 
 log = logging.getLogger("seglab")
 
@@ -58,9 +58,17 @@ class Coco(Source):
         contents = {s: read(file) for s, file in files.items()}
         names, colors = classes_of(list(contents.values()), classes)
         found = {s: find_images(one, image_folders(folder, files[s], s, images)) for s, one in contents.items()}
+        self._take(contents, found, names, colors, split, channels, mean, std)
+
+    def _take(
+        self, contents: Mapping[str, Content], found: Mapping[str, list[Found]], names: tuple[str, ...],
+        colors: tuple[Color, ...], split: Sequence[float], channels: int | None, mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+    ) -> None:  # fmt: skip
+        """Make the data set of what the files hold, and of where their images were found."""
         distinct((contents[s], found[s]) for s in contents)
         items = {s: _named(compact(one, found[s], labels_of(one, names))) for s, one in contents.items()}
-        self._items = _split(items.pop(ALL), split, group) if ALL in items else {s: items.get(s, []) for s in SPLITS}
+        self._items = _split(items.pop(ALL), split, self.group) if ALL in items else {s: items.get(s, []) for s in SPLITS}
         every = [one for some in self._items.values() for one in some]
         self._channels = _channels(every, channels)
         self._as_float = any(one.found.header.dtype != "uint8" for one in every)  # one dtype, so that samples stack

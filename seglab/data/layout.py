@@ -37,15 +37,15 @@ def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15), group
     Looked for in this order: `train/images` + `train/masks`, `images/train` + `masks/train`, `images` + `masks` with
     split.json, `images` + `masks` split by `fractions` (see `hashed_split`).
     """
-    splits = _subfolders(root, SPLITS)
-    inside = {s: (_one_of(d, IMAGES), _one_of(d, MASKS)) for s, d in splits.items()}
+    splits = subfolders(root, SPLITS)
+    inside = {s: (one_of(d, IMAGES), one_of(d, MASKS)) for s, d in splits.items()}
     if any(any(two) for two in inside.values()):
         return _paired({s: _both(splits[s], *two) for s, two in inside.items()})
-    images, masks = _both(root, _one_of(root, IMAGES), _one_of(root, MASKS))
-    by_split = _subfolders(images, SPLITS)
+    images, masks = _both(root, one_of(root, IMAGES), one_of(root, MASKS))
+    by_split = subfolders(images, SPLITS)
     inside_images = {e.name for e in os.scandir(images) if not e.name.startswith(".")}
     if by_split and inside_images == {d.name for d in by_split.values()}:
-        mask_splits = _subfolders(masks, SPLITS)
+        mask_splits = subfolders(masks, SPLITS)
         for split in by_split:
             if split not in mask_splits:
                 raise DataError(
@@ -63,7 +63,7 @@ def pair(images: Path, masks: Path) -> list[Pair]:
     for found, folder in ((pictures, images), (labels, masks)):
         if not found:
             raise DataError(f"{folder} holds no {', '.join(SUFFIXES)} file; put the files there or correct data.root.")
-    labels = _without_ending(pictures, labels, masks)
+    labels = without_ending(pictures, labels, masks)
     for mine, others, kind, folder in ((pictures, labels, "mask", masks), (labels, pictures, "image", images)):
         lonely = sorted(set(mine) - set(others))
         if lonely:
@@ -158,12 +158,13 @@ def _both(folder: Path, images: Path | None, masks: Path | None) -> tuple[Path, 
     return images, masks
 
 
-def _subfolders(folder: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, Path]:
-    found = {key: _one_of(folder, names) for key, names in wanted.items()}
+def subfolders(folder: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, Path]:
+    """For each key its subfolder, where there is one of the names that it goes by."""
+    found = {key: one_of(folder, names) for key, names in wanted.items()}
     return {key: path for key, path in found.items() if path is not None}
 
 
-def _one_of(folder: Path, names: Iterable[str]) -> Path | None:
+def one_of(folder: Path, names: Iterable[str]) -> Path | None:
     """The first subfolder with one of the names (upper or lower case)."""
     there = {e.name.lower(): Path(e.path) for e in os.scandir(folder) if e.is_dir()}
     return next((there[n] for n in names if n in there), None)
@@ -189,7 +190,7 @@ def _by_stem(folder: Path) -> dict[str, str]:
     return found
 
 
-def _without_ending(pictures: dict[str, str], labels: dict[str, str], folder: Path) -> dict[str, str]:
+def without_ending(pictures: dict[str, str], labels: dict[str, str], folder: Path) -> dict[str, str]:
     """The masks by the stem of their image, when all of them carry the same ending such as _mask."""
     for ending in MASK_ENDINGS:
         if all(s.endswith(ending) for s in labels) and not all(s.endswith(ending) for s in pictures):

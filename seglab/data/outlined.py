@@ -10,14 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seglab.data.coco import Coco, _channels, _named, _split
-from seglab.data.coco_classes import classes_of, labels_of
-from seglab.data.coco_layout import ALL
+from seglab.data.coco import Coco
+from seglab.data.coco_classes import classes_of
 from seglab.data.coco_reading import Annotation, Content, Listed, shown
-from seglab.data.coco_scan import Found, compact, distinct, find_images
-from seglab.data.layout import SPLITS
+from seglab.data.coco_scan import Found, find_images
 from seglab.errors import ConfigError, DataError
-from seglab.types import Mode, Spec
 
 _CORNERS = 64  # of the polygon that stands for a circle or an ellipse
 
@@ -49,18 +46,7 @@ class Outlined(Coco):
         found = {s: find_images(one, [str(folders[s])]) for s, one in contents.items()}
         if relative:
             contents = {s: _in_pixels(one, found[s]) for s, one in contents.items()}
-        distinct((contents[s], found[s]) for s in contents)
-        items = {s: _named(compact(one, found[s], labels_of(one, names))) for s, one in contents.items()}
-        self._items = _split(items.pop(ALL), split, group) if ALL in items else {s: items.get(s, []) for s in SPLITS}
-        every = [one for some in self._items.values() for one in some]
-        self._channels = _channels(every, channels)
-        self._as_float = any(one.found.header.dtype != "uint8" for one in every)
-        if mean is None or std is None:
-            mean, std = self._measured()
-        mode: Mode = "binary" if len(names) == 2 else "multiclass"
-        ignore = 255 if len(names) <= 255 else 65535
-        self._dtype = np.uint8 if ignore == 255 else np.int32
-        self.spec = Spec(names, mode, ignore, self._channels, tuple(mean), tuple(std), colors, instances=True)
+        self._take(contents, found, names, colors, split, channels, mean, std)
 
 
 def content(file: Path, images: Iterable[Listed], names: Sequence[str], objects: Iterable[Annotation]) -> Content:

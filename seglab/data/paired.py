@@ -50,7 +50,7 @@ class Paired(Source):
     ) -> None:
         if (mean is None) != (std is None):
             raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
-        self.name, self.group, self._pairs = name, group, pairs
+        self.name, self.group, self.pairs = name, group, pairs
         every = [one for some in pairs.values() for one in some]
         if not every:
             raise DataError(f"The data set '{name}' has no image; correct data.root, or the lists of its images.")
@@ -59,7 +59,7 @@ class Paired(Source):
         self._scans = {s: [next(found) for _ in some] for s, some in pairs.items()}
         self._channels = common_channels(every, scans, channels)
         self._as_float = any(s.image.dtype != "uint8" for s in scans)  # one dtype, so that samples stack
-        self._rules = r = meaning(every, scans)
+        self.rules = r = meaning(every, scans)
         if mean is None or std is None:
             mean, std = self._measured()
         palette = tuple(colors) if len(colors) == len(r.classes) else ()
@@ -67,7 +67,7 @@ class Paired(Source):
 
     def ids(self, split: str) -> list[str]:
         """The images' names, sorted: for most their paths below their folder, without suffix."""
-        return [one.id for one in self._pairs[split]]
+        return [one.id for one in self.pairs[split]]
 
     def sizes(self, split: str) -> list[tuple[int, int]]:
         """(height, width) of every image, from the headers."""
@@ -75,7 +75,7 @@ class Paired(Source):
 
     def load(self, split: str, index: int) -> Sample:
         """The image as H W C (uint8 or float32) and the mask as class ids, in the orientation in which they are stored."""
-        pair, rules, size = self._pairs[split][index], self._rules, self._size(split, index)
+        pair, rules, size = self.pairs[split][index], self.rules, self._size(split, index)
         image, stored = self._image(pair), self._stored(split, index)
         if image.shape[:2] != size:
             raise DataError(f"{pair.image} changed its size while in use; start again.")
@@ -87,36 +87,34 @@ class Paired(Source):
 
     def load_mask(self, split: str, index: int) -> np.ndarray:
         """The mask as class ids, without its image."""
-        return self._rules.codec(self._stored(split, index), self._pairs[split][index].mask)
+        return self.rules.codec(self._stored(split, index), self.pairs[split][index].mask)
 
     def _size(self, split: str, index: int) -> tuple[int, int]:
         header = self._scans[split][index].image
         return header.height, header.width
 
     def _stored(self, split: str, index: int) -> np.ndarray:
-        path = self._pairs[split][index].mask
+        path = self.pairs[split][index].mask
         stored = read_mask(path)
         if stored.shape[:2] != self._size(split, index):
             raise DataError(f"{path} changed its size while in use; start again.")
         return stored
 
     def stamp(self, split: str, index: int) -> int:  # noqa: D102
-        return written(self._pairs[split][index].image, self._pairs[split][index].mask)
+        return written(self.pairs[split][index].image, self.pairs[split][index].mask)
 
     def fingerprint(self) -> str:
         """16 hex digits over names, splits, file sizes, headers and the meaning of the masks; not over dates or `root`."""
-        r, c = self._rules, self._rules.codec  # without the codec's remedy, which may name a path
+        r, c = self.rules, self.rules.codec  # without the codec's remedy, which may name a path
         text = repr((r.classes, r.mode, r.ignore_index, r.instances, c.ids, c.rest, c.colored, c.layered, self._channels))
-        text += repr(
-            [(s, one.id, found) for s in self._pairs for one, found in zip(self._pairs[s], self._scans[s], strict=True)]
-        )
+        text += repr([(s, one.id, found) for s in self.pairs for one, found in zip(self.pairs[s], self._scans[s], strict=True)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _image(self, pair: Pair) -> np.ndarray:
         return read_alike(pair.image, self._channels, self._as_float)
 
     def _measured(self) -> tuple[Sequence[float], Sequence[float]]:
-        pairs = next(some for some in self._pairs.values() if some)  # train, unless there is none
+        pairs = next(some for some in self.pairs.values() if some)  # train, unless there is none
         return mean_and_std(self._image(one) for one in even_sample(pairs, _IMAGES))
 
 

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 from report_folders import change, run_folder
 
 from seglab.report.run_page import Settings, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]  # playwright talks to the browser over a pipe, its loop over a socket pair
-CHROMIUM = shutil.which("chromium")
 NAMES = ("background", "cell", "dust", "<script>alert(1)</script>", "x" * 300)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with api.sync_playwright() as playwright:
-        root = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=root)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +16,6 @@ def report(tmp_path_factory):
     folder = run_folder(tmp_path_factory.mktemp("browser") / "a", NAMES)
     changed = [("data.root", "null", "/" + "deep/" * 60), ("optimizer.lr", "0.001", "0.02")]
     return write(change(folder, error="e" * 500), folder / "report.html", Settings({}, changed))
-
-
-@pytest.fixture
-def opened(browser, report):
-    """The page, and what the console and failed requests said."""
-    page = browser.new_page(viewport={"width": 1200, "height": 800}, color_scheme="light")
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
-    page.goto(report.as_uri())
-    yield page
-    page.close()
-    assert said == []
 
 
 def column(page, title: str) -> list[float]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import numpy as np
 import pytest
 from compare_folders import counts, make
@@ -12,20 +9,7 @@ from compare_folders import counts, make
 from seglab.report.sweep_page import write
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]  # playwright talks to the browser over a pipe, its loop over a socket pair
-CHROMIUM = shutil.which("chromium")
 NAMES = ["background", "<script>alert(1)</script>", "x" * 300]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with api.sync_playwright() as playwright:
-        root = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=root)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +27,6 @@ def report(tmp_path_factory):
     make(folder / "6", counts(20, 3), seed=7, names=NAMES, status="failed", error="e" * 500)
     (folder / "2" / "report.html").write_text("<title>the run</title>")
     return write([str(folder)], folder / "report.html")
-
-
-@pytest.fixture
-def opened(browser, report):
-    """The page, and what the console and failed requests said."""
-    page = browser.new_page(viewport={"width": 1200, "height": 800}, color_scheme="light")
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
-    page.goto(report.as_uri())
-    yield page
-    page.close()
-    assert said == []
 
 
 def numbers(page, section: str, title: str) -> list[float]:

@@ -137,8 +137,8 @@ def examine_source(
 
 def _paired(source: Source, inner: Paired, root: Path, scale: float, processes: int | None) -> Report:
     """A known format whose masks are files: these are looked at as a folder's, by the format's own rules."""
-    meaning = of_rules(inner._rules)
-    looks = _look(root, pairing.Found(inner._pairs), meaning.mode == "multilabel", processes)
+    meaning = of_rules(inner.rules)
+    looks = _look(root, pairing.Found(inner.pairs), meaning.mode == "multilabel", processes)
     every = [look for some in looks.values() for look in some]
     findings = [*files.usable(every), *files.channels(every, inner.spec.channels), *masks.unknown(whole(every), meaning)]
     return _judged(source.name, findings, _as_selected(source, looks), meaning, None, "folders", source.group, scale)

@@ -13,11 +13,11 @@ from seglab.data.layout import (
     MASKS,
     SPLITS,
     Pair,
-    _one_of,
-    _subfolders,
-    _without_ending,
     hashed_split,
+    one_of,
     read_json,
+    subfolders,
+    without_ending,
 )
 from seglab.data.reading import SUFFIXES
 from seglab.errors import DataError
@@ -36,20 +36,20 @@ class Found:
 def find(root: Path, fractions: Sequence[float], group: str | None) -> Found:
     """All pairs below `root`, and findings for all that does not pair up."""
     found = Found()
-    splits = _subfolders(root, SPLITS)
-    inside = {s: (_one_of(d, IMAGES), _one_of(d, MASKS)) for s, d in splits.items()}
+    splits = subfolders(root, SPLITS)
+    inside = {s: (one_of(d, IMAGES), one_of(d, MASKS)) for s, d in splits.items()}
     if any(any(two) for two in inside.values()):
         for split, two in inside.items():
             found.pairs[split] = _both(found, root, splits[split].name, *two)
     else:
-        images, masks = _one_of(root, IMAGES), _one_of(root, MASKS)
-        by_split = _subfolders(images, SPLITS) if images else {}
+        images, masks = one_of(root, IMAGES), one_of(root, MASKS)
+        by_split = subfolders(images, SPLITS) if images else {}
         if (
             by_split
             and masks
             and {e.name for e in os.scandir(images) if e.name[0] != "."} == {d.name for d in by_split.values()}
         ):
-            mask_splits = _subfolders(masks, SPLITS)
+            mask_splits = subfolders(masks, SPLITS)
             for split, folder in by_split.items():
                 where = f"{masks.name}/{folder.name}"
                 found.pairs[split] = _both(found, root, where, folder, mask_splits.get(split))
@@ -119,7 +119,7 @@ def _both(found: Found, root: Path, where: str, images: Path | None, masks: Path
     pictures, labels = sides
     if pictures and labels:
         assert masks is not None
-        labels = _without_ending(pictures, labels, masks)
+        labels = without_ending(pictures, labels, masks)
     pictures, labels = pictures or {}, labels or {}
     for kind, mine, others in (("no_mask", pictures, labels), ("no_image", labels, pictures)):
         lonely = [path for stem, path in sorted(mine.items()) if stem not in others]
