@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -86,3 +87,32 @@ def train(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--update-golden writes tests/golden/*.txt from this run."""
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/*.txt from this run")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, the system's own."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    with api.sync_playwright() as playwright:
+        root = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium, args=root)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Iterator[Any]:
+    """The page of the test's own fixture `report`; nothing may come on the console, and no address may be asked for."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800}, color_scheme="light")
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+    assert said == []

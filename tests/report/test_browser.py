@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from report_browser import browser, opened  # noqa: F401  fixtures
 from report_folders import change, run_folder
 
 from seglab.report.run_page import Settings, write

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare_folders import counts, make
-from report_browser import browser, opened  # noqa: F401  fixtures
 
 from seglab.report.sweep_page import write
 
