@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_during_a_run(disk, leave, logger):
 @pytest.mark.slow
 def test_after_making_room_the_run_goes_on(disk):
     folder = disk("1300k")
-    process = start(folder / "run", "trainer.max_epochs=12")
+    process = start(folder / "run", "trainer.max_epochs=12", "pictures=0")
     until_saved(process, folder / "run")
     while process.poll() is None:
         fill(folder, 100_000)

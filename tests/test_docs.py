@@ -26,7 +26,7 @@ def commands() -> list[tuple[str, str]]:
         found += [
             (name, m.strip())
             for m in re.findall(r"python -m seglab\.train((?: [^\s`#|]+)*)", text)
-            if "=choice" not in m and "[group" not in m
+            if "=choice" not in m and "[group" not in m and "--config-dir" not in m  # of a package that the page describes
         ]
     return found
 
