@@ -70,6 +70,17 @@ def read_results(folder: str | Path) -> dict[str, Any]:
     return results
 
 
+def part(results: dict[str, Any], key: str) -> dict[str, Any]:
+    """A part of results.json as a table; {} where it is anything else."""
+    value = results.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON had a number there, and one that a float can hold: its integers are endless."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def write_per_image(path: str | Path, split_ids: Sequence[str], rows: np.ndarray, classes: Sequence[str]) -> Path:
     """Write per_image.csv: column image, then <class>/tp, <class>/fp, <class>/fn of each class; one line per image.
 

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from seglab.config import arguments, load, plain, plain_door
+from seglab.config import arguments, compose, plain_door
 from seglab.errors import ConfigError, nearest
 
 KEYS: dict[str, dict[str, Any]] = {"lr": {"output": None, "steps": 100, "min": 1e-7, "max": 1.0}, "batch": {"output": None}}
@@ -34,12 +34,11 @@ def run(argv: list[str]) -> None:
     ours = [a for a in rest if a.split("=")[0] in keys]
     own, _ = arguments(ours, keys, ())
     overrides = [a for a in rest if a not in ours]
-    config = plain(load(overrides))
-    picked = load(overrides, hydra=True).hydra.runtime.choices
+    config, picked = compose(overrides)
 
     from seglab.engine import tuning
 
-    name = " | ".join(str(picked[group]) for group in ("model", "loss", "data"))
+    name = " | ".join(picked[group] for group in ("model", "loss", "data"))
     folder = Path(str(own["output"] or f"outputs/tune/{datetime.now():%Y-%m-%d/%H-%M-%S}"))
     job = tuning.Job(config, folder, name, overrides)
     if command == "lr":

@@ -13,7 +13,7 @@ import numpy as np
 from seglab.compare.counting import read_counts
 from seglab.config.differences import RECORD
 from seglab.errors import DataError, shown, visible
-from seglab.results import FILE, read_results
+from seglab.results import FILE, is_number, part, read_results
 
 COUNTED = "per_image.csv"
 
@@ -101,9 +101,9 @@ def _read(folder: Path) -> Run:
         raise DataError(f"{shown(folder / COUNTED)} has other classes than {FILE} beside it.")
     choices = {key: value for key, value in _table(found, "choices", folder).items() if isinstance(value, str)}
     overrides = found["overrides"] if isinstance(found["overrides"], list) else []
-    sizes = _part(data, "whole") or _part(data, "counts")
+    sizes = part(data, "whole") or part(data, "counts")
     split = {key: value for key, value in sizes.items() if isinstance(value, int)}
-    definition, group, fold = _part(found, "passport").get("definition"), data.get("group"), data.get("fold")
+    definition, group, fold = part(found, "passport").get("definition"), data.get("group"), data.get("fold")
     return Run(
         folder=folder,
         seed=found["seed"] if isinstance(found["seed"], int) else None,
@@ -114,7 +114,7 @@ def _read(folder: Path) -> Run:
         score=_number(found["score"]),
         headline=float(metrics["test/iou"]),
         parameters=_number(found["parameters"]),
-        speed=_number(_part(found, "speed").get("train_images_per_s")),
+        speed=_number(part(found, "speed").get("train_images_per_s")),
         seconds=_number(found["seconds"]),
         fingerprint=str(data.get("fingerprint")),
         split=split,
@@ -138,11 +138,4 @@ def _table(found: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # JSON has endless integers
-    return float(value) if good else None
-
-
-def _part(found: dict[str, Any], key: str) -> dict[str, Any]:
-    """A part of results.json that older or damaged files may lack."""
-    value = found.get(key)
-    return value if isinstance(value, dict) else {}
+    return float(value) if is_number(value) else None

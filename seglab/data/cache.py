@@ -89,10 +89,14 @@ def cached(
         ) from error
 
 
+def user_cache() -> Path:
+    """Where what is kept between runs lies: $XDG_CACHE_HOME/seglab or ~/.cache/seglab."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "seglab").expanduser()
+
+
 def _on_disk(source: Source, cache_dir: str | None) -> Path:
     """A folder that belongs to the data set as it is; later runs find it again."""
-    own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "seglab")
-    home = Path(cache_dir or own).expanduser()
+    home = Path(cache_dir).expanduser() if cache_dir else user_cache()
     folder = home / f"samples-{_VERSION}-{source.fingerprint()}"
     folder.mkdir(parents=True, exist_ok=True)
     log.info("decoded images are kept in %s", shown(folder))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from seglab.data.coco_layout import ALL
 from seglab.data.coco_reading import Annotation, Listed, shown
-from seglab.data.layout import SPLITS, read_json
+from seglab.data.layout import SPLITS, read_json, subfolders
 from seglab.data.outlined import Outlined, box, content, counts, ellipse
 from seglab.data.paired import existing
 from seglab.errors import DataError
@@ -45,7 +45,7 @@ class Labelme(Outlined):
         std: Sequence[float] | None = None,
     ) -> None:
         folder = existing(root, "labelme", "your images and LabelMe's JSON files")
-        places = _places(folder)
+        places = subfolders(folder, SPLITS) or {ALL: folder}
         files = {s: {file: read_json(file, dict) for file in sorted(place.rglob("*.json"))} for s, place in places.items()}
         for split_name, some in files.items():
             if not some:
@@ -58,12 +58,6 @@ class Labelme(Outlined):
             images = {file: _image(place, file, entry) for file, entry in files[s].items()}
             contents[s] = content(place, images.values(), names, _objects(images, files[s], shapes[s], names))
         super().__init__(folder.resolve().name, contents, places, False, classes, split, group, channels, mean, std)
-
-
-def _places(root: Path) -> dict[str, Path]:
-    below = {p.name.lower(): p for p in root.iterdir() if p.is_dir()}
-    found = {split: next((below[n] for n in names if n in below), None) for split, names in SPLITS.items()}
-    return {s: p for s, p in found.items() if p is not None} or {ALL: root}
 
 
 def _image(root: Path, file: Path, entry: dict[str, Any]) -> Listed:

@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from seglab.errors import DataError, visible
-from seglab.report.reading import AGAIN, is_number
+from seglab.report.reading import AGAIN
+from seglab.results import is_number
 
 LAYERS = ("image", "prediction", "truth", "errors")
 KINDS = ("best", "median", "worst")

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from seglab.compare.checking import clusters
 from seglab.compare.counting import read_counts
 from seglab.errors import DataError, shown
-from seglab.results import read_results
+from seglab.results import is_number, part, read_results
 from seglab.stats.difference import Difference
 from seglab.stats.scores import Scores, headline
-from seglab.types import group_labels
 
 CLOSE = 1e-6  # of a score that was computed twice
 DECODED = ""  # the first rows of confidence.csv: a class may have any name, but not this one
@@ -45,8 +45,8 @@ class Reading:
     @property
     def split(self) -> str:
         """The split that was scored last: test, where there was a test."""
-        named = table(self.results, "passport").get("split")
-        per_class = table(self.results, "per_class")
+        named = part(self.results, "passport").get("split")
+        per_class = part(self.results, "per_class")
         return named if isinstance(named, str) else "test" if "test" in per_class or not per_class else next(iter(per_class))
 
     @property
@@ -59,33 +59,22 @@ class Reading:
 def read(folder: Path) -> Reading:
     """All that the page needs, but the pictures. DataError where there is no results.json to read."""
     found = Reading(folder, read_results(folder))
-    data = table(found.results, "data")
+    data = part(found.results, "data")
     found.classes = [str(name) for name in data["classes"]] if isinstance(data.get("classes"), list) else []
-    parts: dict[str, Callable[[Reading], None]] = {
+    readers: dict[str, Callable[[Reading], None]] = {
         "curves": _curves, "intervals": _counts, "confusion": _confusion, "confidence": _confidence,
     }  # fmt: skip
-    for section, part in parts.items():
+    for section, reader in readers.items():
         try:
-            part(found)
+            reader(found)
         except DataError as error:
             found.notes[section] = str(error)
     return found
 
 
-def table(results: dict[str, Any], key: str) -> dict[str, Any]:
-    """A part of results.json as a table; {} where it is anything else."""
-    value = results.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def numbers(results: dict[str, Any], key: str) -> dict[str, float | int | None]:
     """The entries of a table that are numbers or null."""
-    return {k: v for k, v in table(results, key).items() if v is None or is_number(v)}
-
-
-def is_number(value: Any) -> bool:
-    """Whether JSON had a number there, and one that can be shown."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return {k: v for k, v in part(results, key).items() if v is None or is_number(v)}
 
 
 def half_widths(found: Reading) -> tuple[float | None, list[float | None]] | None:
@@ -93,9 +82,9 @@ def half_widths(found: Reading) -> tuple[float | None, list[float | None]] | Non
     value = numbers(found.results, "metrics").get(f"{found.split}/iou")
     if found.counts is None or value is None or len(found.counts) < 2:
         return None
-    every, group = list(range(found.counts.shape[1])), table(found.results, "data").get("group")
+    every, group = list(range(found.counts.shape[1])), part(found.results, "data").get("group")
     try:
-        labels = np.array(group_labels(found.ids, group, "data.group")) if isinstance(group, str) else None
+        labels = clusters(found.ids, None, [group] if isinstance(group, str) else ())
     except DataError:  # an evaluation of other images
         labels = None
     totals = found.counts.sum(0, dtype=np.int64)

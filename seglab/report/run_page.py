@@ -11,9 +11,9 @@ from seglab.errors import DataError
 from seglab.report import page
 from seglab.report.matrix import matrix, mistakes
 from seglab.report.pictures import Example, read_examples
-from seglab.report.reading import AGAIN, DECODED, Reading, half_widths, is_number, numbers, read, table
+from seglab.report.reading import AGAIN, DECODED, Reading, half_widths, numbers, read
 from seglab.report.run_figures import Figure, curves, precision_recall, reliability
-from seglab.results import higher_is_better
+from seglab.results import higher_is_better, is_number, part
 
 SECTIONS = (
     ("summary", "Summary"), ("curves", "Training"), ("classes", "Classes"), ("confusion", "Confusion"), ("images", "Images"),
@@ -22,6 +22,7 @@ SECTIONS = (
 )  # fmt: skip
 COLUMNS = ("iou", "dice", "precision", "recall", "pixel_ap", "ap", "ap50", "support")
 DEVICE = ("accelerator", "devices", "precision")  # of the trainer
+Halves = tuple[float | None, list[float | None]] | None  # of half_widths
 # (bytes of pictures, rows of classes): a page that grows too large is made again with less.
 SIZES = ((3_400_000, 400), (1_000_000, 150), (0, 40))
 
@@ -38,18 +39,19 @@ class Settings:
 def write(folder: Path, out: Path, settings: Settings) -> Path:
     """Write the page of a run's folder. DataError where it has no results.json to read."""
     found = read(folder)
-    content = _content(found, settings)
+    half = half_widths(found)
+    content = _content(found, settings, half)
     for budget, most in SIZES:
-        content |= _examples(found, budget) | _classes(found, most)
+        content |= _examples(found, budget) | _classes(found, most, half)
         html = page.render("run.html", **content)
         if len(html.encode()) < page.LIMIT:
             break
     return page.save(out, html)
 
 
-def _content(found: Reading, settings: Settings) -> dict[str, Any]:
+def _content(found: Reading, settings: Settings, half: Halves) -> dict[str, Any]:
     results = found.results
-    metrics, half = numbers(results, "metrics"), half_widths(found)
+    metrics = numbers(results, "metrics")
     name = folder_name(found.folder)
     config, told = settings.config, results.get("device")  # older runs tell only what was asked for
     asked = [(key, config[f"trainer.{key}"]) for key in DEVICE if f"trainer.{key}" in config]
@@ -63,9 +65,9 @@ def _content(found: Reading, settings: Settings) -> dict[str, Any]:
         "ece": f"{found.split}/ece", "metrics": metrics, "scores": _scores(metrics),
         "matrix": matrix(found.confusion, found.classes, found.ignored) if found.confusion is not None else [],
         "mistakes": mistakes(found.confusion, found.classes) if found.confusion is not None else [],
-        "data": table(results, "data"), "counts": numbers(table(results, "data"), "counts"), "colors": _colors(results),
-        "settings": settings, "choices": table(results, "choices"),
-        "speed": numbers(results, "speed"), "versions": table(results, "versions"), "git": table(results, "git"),
+        "data": part(results, "data"), "counts": numbers(part(results, "data"), "counts"), "colors": _colors(results),
+        "settings": settings, "choices": part(results, "choices"),
+        "speed": numbers(results, "speed"), "versions": part(results, "versions"), "git": part(results, "git"),
         "device": [("device", told)] if told else asked,
     }  # fmt: skip
 
@@ -83,18 +85,17 @@ def _curves(found: Reading, mode: str) -> list[Figure]:
 def _probabilities(found: Reading) -> list[Figure]:
     if not found.confidence:
         return []
-    rows = table(table(found.results, "per_class"), found.split)
+    rows = part(part(found.results, "per_class"), found.split)
     areas = {name: numbers(rows, name).get("pixel_ap") for name in rows}
     classes = {name: bins for name, bins in found.confidence.items() if name != DECODED}
     drawn = [precision_recall(classes, areas)] if classes else []
     return drawn + ([reliability(found.confidence[DECODED])] if DECODED in found.confidence else [])
 
 
-def _classes(found: Reading, most: int) -> dict[str, Any]:
+def _classes(found: Reading, most: int, half: Halves) -> dict[str, Any]:
     """The rows of classes (name, colour, half width of the IoU's interval, scores), the largest first where not all fit."""
-    per_class = table(table(found.results, "per_class"), found.split)
+    per_class = part(part(found.results, "per_class"), found.split)
     rows = {name: numbers(per_class, name) for name in per_class}
-    half = half_widths(found)
     halves = dict(zip(found.classes, half[1], strict=False)) if half else {}
     known = {key for scores in rows.values() for key in scores}
     columns = [key for key in COLUMNS if key in known] + sorted(known - set(COLUMNS))
@@ -111,7 +112,7 @@ def _examples(found: Reading, budget: int) -> dict[str, Any]:
         examples, said = read_examples(found.folder, budget) if budget else ([], ["The page has no room for pictures."])
     except DataError as error:
         said = [str(error)]
-    mode = table(found.results, "data").get("mode")
+    mode = part(found.results, "data").get("mode")
     overlap = mode == "multilabel" if mode else found.confusion is None
     key = _error_key(found.classes, overlap) if examples else []
     return {"examples": examples, "examples_said": said, "error_key": key}
@@ -127,7 +128,7 @@ def _error_key(classes: Sequence[str], overlap: bool) -> list[tuple[str, str]]:
 
 def _colors(results: dict[str, Any]) -> dict[str, str]:
     """Class -> CSS colour, for the classes that have one."""
-    data = table(results, "data")
+    data = part(results, "data")
     classes, colors = data.get("classes"), data.get("colors")
     if not isinstance(classes, list) or not isinstance(colors, list):
         return {}
@@ -141,7 +142,7 @@ def _css(color: Sequence[int]) -> str:
 
 def _passport(results: dict[str, Any]) -> dict[str, Any] | None:
     """The passport with its parts in the types that the template expects; None where there is none."""
-    given = table(results, "passport")
+    given = part(results, "passport")
     if not isinstance(given.get("definition"), str):
         return None
     others = given["others"] if isinstance(given.get("others"), list) else []

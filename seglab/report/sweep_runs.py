@@ -14,8 +14,8 @@ from urllib.parse import quote
 from seglab.compare.answer import Comparison
 from seglab.compare.collecting import run_folders
 from seglab.errors import DataError
-from seglab.report.reading import is_number, rows, table
-from seglab.results import read_results
+from seglab.report.reading import rows
+from seglab.results import is_number, part, read_results
 from seglab.sweep.folder import Sweep
 from seglab.sweep.listing import Seen, sweeps
 from seglab.sweep.trial import Trial
@@ -106,7 +106,7 @@ def _results(run: RunLine) -> None:
         return
     run.status, run.monitor = str(found["status"]), str(found["monitor"])
     run.score, run.seconds = _number(found["score"]), _number(found["seconds"])
-    run.test = _number(table(found, "metrics").get("test/iou"))
+    run.test = _number(part(found, "metrics").get("test/iou"))
     run.reason = str(found.get("error") or "")
     run.axes = {} if found["seed"] is None else {"seed": str(found["seed"])}
 

@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from seglab.data.cache import user_cache
 from seglab.data.checks.looks import Look, from_json, to_json
 
 _VERSION = 1  # raise it when Look or the way it is taken changes
@@ -32,11 +33,9 @@ def stamp(image: str, mask: str, layered: bool, edges: bool) -> str:
 
 
 def place(root: Path) -> Path:
-    """The file for a data root: $XDG_CACHE_HOME/seglab or ~/.cache/seglab."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(base) if base else Path.home() / ".cache"
+    """The file for a data root."""
     name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=12).hexdigest()
-    return folder / "seglab" / f"check-{name}.json.gz"
+    return user_cache() / f"check-{name}.json.gz"
 
 
 def recall(file: Path) -> dict[str, Look]:
