@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -36,11 +37,14 @@ class Cached(Source):
         self._store = Store(folder, starts[-1], limit)
         self._told = False
 
-    def ids(self, split: str) -> list[str]:  # noqa: D102
+    def ids(self, split: str) -> Sequence[str]:  # noqa: D102
         return self.source.ids(split)
 
-    def sizes(self, split: str) -> list[tuple[int, int]]:  # noqa: D102
+    def sizes(self, split: str) -> Sequence[tuple[int, int]]:  # noqa: D102
         return self.source.sizes(split)
+
+    def seen_sizes(self, split: str) -> tuple[set[tuple[int, int]], bool]:  # noqa: D102
+        return self.source.seen_sizes(split)
 
     def stamp(self, split: str, index: int) -> int:  # noqa: D102
         return self.source.stamp(split, index)
@@ -97,10 +101,15 @@ def user_cache() -> Path:
 def _on_disk(source: Source, cache_dir: str | None) -> Path:
     """A folder that belongs to the data set as it is; later runs find it again."""
     home = Path(cache_dir).expanduser() if cache_dir else user_cache()
-    folder = home / f"samples-{_VERSION}-{source.fingerprint()}"
+    folder = home / f"samples-{_VERSION}-{_key(source)}"
     folder.mkdir(parents=True, exist_ok=True)
     log.info("decoded images are kept in %s", shown(folder))
     return folder
+
+
+def _key(source: Source) -> str:
+    """What is kept belongs to the data set as it is, and to the scale at which it gives its images."""
+    return source.fingerprint() + ("" if source.reduced is None else f"-{source.reduced:g}")
 
 
 def _in_memory(source: Source) -> Path:
@@ -112,7 +121,7 @@ def _in_memory(source: Source) -> Path:
         _take_away(left)
     # The processes of a distributed run know each other by the port at which they meet.
     owner = f"port{port}" if (port := os.environ.get("MASTER_PORT")) else str(os.getpid())
-    folder = base / f"seglab-{os.getuid()}-{owner}-{source.fingerprint()}"
+    folder = base / f"seglab-{os.getuid()}-{owner}-{_key(source)}"
     lock, main = _locked(folder), os.getpid()
 
     def leave() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seglab.data.folder_classes import Told
-from seglab.data.folder_scan import Scan, Seen, even_sample, see
+from seglab.data.folder_scan import Scan, Seen, even_sample, kinds, see
 from seglab.data.layout import Pair
 from seglab.data.mask_rules import Rules, decide, is_layered
 from seglab.data.reading import read_mask
@@ -19,7 +19,7 @@ def common_channels(pairs: Sequence[Pair], scans: Sequence[Scan], wanted: int | 
     if wanted is not None and (not isinstance(wanted, int) or wanted < 1):
         raise ConfigError(f"data.channels={wanted!r} must be a whole number above 0.")
     first = scans[0].image.channels
-    for pair, found in zip(pairs, scans, strict=True):
+    for pair, found in kinds(pairs, scans):
         channels = found.image.channels
         if wanted is None and channels != first:
             raise DataError(
@@ -36,8 +36,8 @@ def common_channels(pairs: Sequence[Pair], scans: Sequence[Scan], wanted: int | 
 
 def mask_rules(pairs: Sequence[Pair], scans: Sequence[Scan], told: Told, mode: str | None, foreground: bool) -> Rules:
     """Rules for all masks, from their headers and an even sample of their pixels; DataError names a mask that breaks them."""
-    layered = is_layered(mode, foreground, {_layers(found, False) for found in scans})
-    count = _common_layers(pairs, scans, layered)
+    layered = is_layered(mode, foreground, {_layers(found, False) for _, found in kinds(pairs, scans)})
+    count = common_layers(pairs, scans, layered)
     seen = see([pair.mask for pair in even_sample(pairs, _SAMPLE)], layered)
     rules = decide(told, mode, foreground, count, layered, seen)
     for one in seen:
@@ -53,12 +53,14 @@ def _breaks(seen: Seen, rules: Rules) -> bool:
     return rules.codec.colored or seen.values is None or not seen.values <= {old for old, _ in rules.codec.ids}
 
 
-def _common_layers(pairs: Sequence[Pair], scans: Sequence[Scan], layered: bool) -> int:
-    counts = [_layers(found, layered) for found in scans]
-    for pair, count in zip(pairs, counts, strict=True):
-        if layered and count != counts[0]:
+def common_layers(pairs: Sequence[Pair], scans: Sequence[Scan], layered: bool) -> int:
+    """The channels of every mask (of ids and colours: the most); DataError names masks that do not go together."""
+    every = [(pair, _layers(found, layered)) for pair, found in kinds(pairs, scans)]
+    first = every[0][1]
+    for pair, count in every:
+        if layered and count != first:
             raise DataError(
-                f"{pairs[0].mask} has {_channels(counts[0])} and {pair.mask} has {count}; multilabel masks need one channel "
+                f"{pairs[0].mask} has {_channels(first)} and {pair.mask} has {count}; multilabel masks need one channel "
                 "per class, the same in every file."
             )
         if not layered and count not in (1, 3):
@@ -66,7 +68,7 @@ def _common_layers(pairs: Sequence[Pair], scans: Sequence[Scan], layered: bool) 
                 f"{pair.mask} has {_channels(count)}; a mask has one channel of ids or three of colours "
                 "(data.mode=multilabel, if each channel is a class of its own)."
             )
-    return max(counts)
+    return max(count for _, count in every)
 
 
 def _layers(scan: Scan, layered: bool) -> int:

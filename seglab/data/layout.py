@@ -6,15 +6,22 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar, overload
 
+import numpy as np
+
+from seglab.data.compact import Texts
+from seglab.data.pairs import Pair as Pair
+from seglab.data.pairs import Pairs
 from seglab.data.reading import SUFFIXES
 from seglab.errors import ConfigError, DataError, nearest
 from seglab.types import group_labels
 
 log = logging.getLogger("seglab")
+P = TypeVar("P", bound=Sequence[Pair])
 
 IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "segmentationclass", "gt")
@@ -23,24 +30,22 @@ MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_gt"
 _HINT = "expected are train/images and train/masks (val and test likewise), or images and masks"
 
 
-class Pair(NamedTuple):
-    """One image and its mask; `id` is the image's path below its folder, without the suffix."""
-
-    id: str
-    image: str
-    mask: str
-
-
-def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15), group: str | None = None) -> dict[str, list[Pair]]:
+@overload
+def find_pairs(root: Path, fractions: Sequence[float] = ..., group: str | None = ...) -> dict[str, Pairs]: ...
+@overload
+def find_pairs(root: Path, fractions: Sequence[float], group: str | None, match: Callable[[Path, Path], P]) -> dict[str, P]: ...
+def find_pairs(root: Path, fractions: Any = (0.7, 0.15, 0.15), group: str | None = None, match: Any = None) -> Any:
     """The pairs of train, val and test, sorted by id; DataError names the file or folder that does not fit.
 
     Looked for in this order: `train/images` + `train/masks`, `images/train` + `masks/train`, `images` + `masks` with
-    split.json, `images` + `masks` split by `fractions` (see `hashed_split`).
+    split.json, `images` + `masks` split by `fractions` (see `hashed_split`). `match` finds the pairs of a folder of images
+    and one of masks (default: `pair`).
     """
+    match = match or pair
     splits = subfolders(root, SPLITS)
     inside = {s: (one_of(d, IMAGES), one_of(d, MASKS)) for s, d in splits.items()}
     if any(any(two) for two in inside.values()):
-        return _paired({s: _both(splits[s], *two) for s, two in inside.items()})
+        return _paired({s: _both(splits[s], *two) for s, two in inside.items()}, match)
     images, masks = _both(root, one_of(root, IMAGES), one_of(root, MASKS))
     by_split = subfolders(images, SPLITS)
     inside_images = {e.name for e in os.scandir(images) if not e.name.startswith(".")}
@@ -51,49 +56,64 @@ def find_pairs(root: Path, fractions: Sequence[float] = (0.7, 0.15, 0.15), group
                 raise DataError(
                     f"{by_split[split]} has no counterpart in {masks}; add the folder {masks / by_split[split].name}."
                 )
-        return _paired({s: (by_split[s], mask_splits[s]) for s in by_split})
-    pairs = pair(images, masks)
+        return _paired({s: (by_split[s], mask_splits[s]) for s in by_split}, match)
+    pairs = match(images, masks)
     file = root / "split.json"
     return listed_split(pairs, file) if file.is_file() else hashed_split(pairs, fractions, group)
 
 
-def pair(images: Path, masks: Path) -> list[Pair]:
-    """Images and masks of equal relative stem, sorted; every image has one mask and every mask one image."""
-    pictures, labels = _by_stem(images), _by_stem(masks)
-    for found, folder in ((pictures, images), (labels, masks)):
+def pair(images: Path, masks: Path, kinds: tuple[Sequence[str], Sequence[str]] = (SUFFIXES, SUFFIXES)) -> Pairs:
+    """Images and masks of equal relative stem, sorted; every image has one mask and every mask one image.
+
+    `kinds` are the suffixes of the ones and of the others.
+    """
+    pictures, labels = _by_stem(images, kinds[0]), _by_stem(masks, kinds[1])
+    for found, folder, suffixes in ((pictures, images, kinds[0]), (labels, masks, kinds[1])):
         if not found:
-            raise DataError(f"{folder} holds no {', '.join(SUFFIXES)} file; put the files there or correct data.root.")
-    labels = without_ending(pictures, labels, masks)
-    for mine, others, kind, folder in ((pictures, labels, "mask", masks), (labels, pictures, "image", images)):
-        lonely = sorted(set(mine) - set(others))
+            raise DataError(f"{folder} holds no {', '.join(suffixes)} file; put the files there or correct data.root.")
+    if ending := _ending(pictures, labels, masks):
+        labels = {stem.removesuffix(ending): sys.intern(ending + rest) for stem, rest in labels.items()}
+    sides = ((pictures, labels, "mask", images, masks), (labels, pictures, "image", masks, images))
+    for mine, others, kind, here, there in sides:
+        lonely = sorted(stem for stem in mine if stem not in others)
         if lonely:
             more = f" (nor have {len(lonely) - 1} more)" if len(lonely) > 1 else ""
-            example = os.path.basename(min(others.values()))
+            example = os.path.basename(min(stem + rest for stem, rest in others.items()))
             raise DataError(
-                f"{mine[lonely[0]]} has no {kind}{more}: no file of the same stem is in {folder}, where names look like "
-                f"{example}; add the {kind} or remove the file."
+                f"{os.path.join(here, lonely[0] + mine[lonely[0]])} has no {kind}{more}: no file of the same stem is in "
+                f"{there}, where names look like {example}; add the {kind} or remove the file."
             )
-    return [Pair(stem, pictures[stem], labels[stem]) for stem in sorted(pictures)]
+    stems = sorted(pictures)
+    files = [Texts((stem + some[stem] for stem in stems), str(at)) for some, at in ((pictures, images), (labels, masks))]
+    return Pairs(Texts(stems), *files)
 
 
-def hashed_split(pairs: list[Pair], fractions: Sequence[float], group: str | None = None) -> dict[str, list[Pair]]:
-    """Split by a hash of the id, a number in 0..1: an image keeps its split when others are added or removed.
+def hashed_split(pairs: P, fractions: Sequence[float], group: str | None = None) -> dict[str, P]:
+    """Split by a hash of the id (see `split_numbers`)."""
+    ids = pairs.ids if isinstance(pairs, Pairs) else [one.id for one in pairs]
+    numbers = split_numbers(ids, fractions, group)
+    return {split: _chosen(pairs, np.flatnonzero(numbers == n)) for n, split in enumerate(SPLITS)}
+
+
+def split_numbers(ids: Sequence[str], fractions: Sequence[float], group: str | None = None) -> np.ndarray:
+    """Which of SPLITS each id is in, by its hash, a number in 0..1: an image keeps its split when others are added or removed.
 
     With `group`, a regular expression (see types.group_labels), by a hash of the group, which so stays in one split.
     """
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={list(fractions)} must be three fractions (train, val, test) that add up to 1.")
-    out: dict[str, list[Pair]] = {s: [] for s in SPLITS}
-    ids = [one.id for one in pairs]
-    for one, name in zip(pairs, ids if group is None else group_labels(ids, group, "data.group"), strict=True):
-        number = hashed(name)
-        split = "train" if number < fractions[0] else "val" if number < fractions[0] + fractions[1] else "test"
-        out[split].append(one)
+    hashes = np.fromiter(map(hashed, ids if group is None else group_labels(ids, group, "data.group")), np.float64, len(ids))
+    numbers = (hashes >= fractions[0]).astype(np.int8) + (hashes >= fractions[0] + fractions[1])
     # The hash keeps proportions only roughly, so a handful of images can leave a split empty.
-    for split, fraction in zip(SPLITS, fractions, strict=True):
-        if fraction > 0 and not out[split]:
-            log.warning("The %s split of %d images is empty; list the names in split.json to choose them.", split, len(pairs))
-    return out
+    for n, (split, fraction) in enumerate(zip(SPLITS, fractions, strict=True)):
+        if fraction > 0 and not (numbers == n).any():
+            log.warning("The %s split of %d images is empty; list the names in split.json to choose them.", split, len(ids))
+    return numbers
+
+
+def _chosen(pairs: Any, positions: np.ndarray) -> Any:
+    """Some of the pairs, as they come: Pairs or a list."""
+    return pairs.take(positions) if isinstance(pairs, Pairs) else [pairs[n] for n in positions.tolist()]
 
 
 def hashed(name: str) -> float:
@@ -101,13 +121,16 @@ def hashed(name: str) -> float:
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big") / 2**64
 
 
-def listed_split(pairs: list[Pair], file: Path) -> dict[str, list[Pair]]:
-    """Split by split.json, {"train": [names], ...}, names with or without suffix; DataError for an unknown or repeated one."""
-    by_name = {one.id: one for one in pairs}
-    by_name |= {one.id + Path(one.image).suffix: one for one in pairs}
+def listed_split(pairs: P, file: Path) -> dict[str, P]:
+    """Split by split.json, {"train": [names], ...}, names with or without suffix; DataError for an unknown or repeated one.
+
+    `pairs` are sorted, and so are those of each split.
+    """
+    by_name = {one.id: n for n, one in enumerate(pairs)}
+    by_name |= {one.id + os.path.splitext(one.image)[1]: n for n, one in enumerate(pairs)}
     names = {alias: split for split, aliases in SPLITS.items() for alias in aliases}
-    out: dict[str, list[Pair]] = {s: [] for s in SPLITS}
-    taken: dict[str, str] = {}
+    out: dict[str, list[int]] = {s: [] for s in SPLITS}
+    taken: dict[int, str] = {}
     for key, listed in read_json(file, dict).items():
         if key not in names:
             raise DataError(f"{file} has the unknown split '{key}'.{nearest(key, SPLITS)}")
@@ -120,15 +143,15 @@ def listed_split(pairs: list[Pair], file: Path) -> dict[str, list[Pair]]:
                     f"{file} lists '{name}' under '{key}', but no such image exists.{known if 'Did' in known else ''}"
                 )
             one = by_name[name]
-            if one.id in taken:
-                raise DataError(f"{file} lists '{name}' under '{taken[one.id]}' and again under '{key}'; keep one of the two.")
-            taken[one.id] = key
+            if one in taken:
+                raise DataError(f"{file} lists '{name}' under '{taken[one]}' and again under '{key}'; keep one of the two.")
+            taken[one] = key
             out[names[key]].append(one)
     if not taken:
         raise DataError(f'{file} lists no image; write {{"train": [names], "val": [names], "test": [names]}}.')
     if len(taken) < len(pairs):
         log.info("%s leaves out %d of %d images.", file.name, len(pairs) - len(taken), len(pairs))
-    return {s: sorted(some) for s, some in out.items()}
+    return {s: _chosen(pairs, np.array(sorted(some), np.int64)) for s, some in out.items()}
 
 
 def read_json(file: Path, kind: type | tuple[type, ...]) -> Any:
@@ -142,10 +165,10 @@ def read_json(file: Path, kind: type | tuple[type, ...]) -> Any:
     return content
 
 
-def _paired(folders: dict[str, tuple[Path, Path]]) -> dict[str, list[Pair]]:
+def _paired(folders: dict[str, tuple[Path, Path]], match: Callable[[Path, Path], Any]) -> dict[str, Any]:
     for split in SPLITS.keys() - folders.keys():
         log.info("There is no %s folder, so that split is empty.", split)
-    return {s: pair(*folders[s]) if s in folders else [] for s in SPLITS}
+    return {s: match(*folders[s]) if s in folders else Pairs.of([]) for s in SPLITS}
 
 
 def _both(folder: Path, images: Path | None, masks: Path | None) -> tuple[Path, Path]:
@@ -170,30 +193,35 @@ def one_of(folder: Path, names: Iterable[str]) -> Path | None:
     return next((there[n] for n in names if n in there), None)
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    """{relative stem: path} of every image file below a folder, hidden ones left out; DataError for two of one stem."""
+def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """{relative stem: suffix} of every image file below a folder, hidden ones left out; DataError for two of one stem."""
     found: dict[str, str] = {}
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         inside = os.path.relpath(place, folder).replace(os.sep, "/")
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
-            if name.startswith(".") or suffix.lower() not in SUFFIXES:
+            if name.startswith(".") or suffix.lower() not in suffixes:
                 continue
             key = stem if inside == "." else f"{inside}/{stem}"
-            path = os.path.join(place, name)
             if key in found:
                 raise DataError(
-                    f"{found[key]} and {path} have the same stem, so their partner is in doubt; rename or remove one."
+                    f"{os.path.join(folder, key + found[key])} and {os.path.join(place, name)} have the same stem, so their "
+                    "partner is in doubt; rename or remove one."
                 )
-            found[key] = path
+            found[key] = sys.intern(suffix)  # one object for a million files
     return found
 
 
 def without_ending(pictures: dict[str, str], labels: dict[str, str], folder: Path) -> dict[str, str]:
     """The masks by the stem of their image, when all of them carry the same ending such as _mask."""
+    ending = _ending(pictures, labels, folder)
+    return {stem.removesuffix(ending): path for stem, path in labels.items()}
+
+
+def _ending(pictures: Iterable[str], labels: Iterable[str], folder: Path) -> str:
     for ending in MASK_ENDINGS:
         if all(s.endswith(ending) for s in labels) and not all(s.endswith(ending) for s in pictures):
             log.info("All masks in %s end in '%s', which is left out to pair them with the images.", folder, ending)
-            return {s.removesuffix(ending): path for s, path in labels.items()}
-    return labels
+            return ending
+    return ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from seglab.data.compact import Sizes
 from seglab.data.folder_classes import told_classes
-from seglab.data.layout import SPLITS, Pair, hashed_split
-from seglab.data.listed_reading import Row, distinct, read_rows
+from seglab.data.layout import SPLITS, split_numbers
+from seglab.data.listed_reading import WORDS, Rows, distinct, read_rows
 from seglab.data.paired import Paired, found_out
-from seglab.errors import ConfigError, DataError, nearest, visible
+from seglab.errors import ConfigError, DataError
 
 log = logging.getLogger("seglab")
 
@@ -18,7 +21,7 @@ _GROUP = "^[^/]+"  # the first part of a name, where the lists have a column `gr
 
 
 class Listed(Paired):
-    """Lists with the columns image and mask (paths relative to the list), and if wanted id and group.
+    """Lists with the columns image and mask (paths relative to the list), and if wanted id, group, height and width.
 
     One list a split (`train`, `val`, `test`), or one `file` with a column split, or without it: then split by `fractions`,
     named `split` in the settings. What masks mean is told or found out as for a folder; classes.json lies beside the list.
@@ -45,56 +48,58 @@ class Listed(Paired):
             raise ConfigError("Name the lists by data.train, data.val and data.test, or one list of all splits by data.file.")
         lists = given or {"file": Path(str(file)).expanduser()}
         rows = {key: read_rows(path, f"data.{key}") for key, path in lists.items()}
-        every = [row for some in rows.values() for row in some]
+        every = list(rows.values())
         grouped = _grouped(every)
         distinct(every)
         _same_split(rows)
         first = next(iter(lists.values()))
         told = told_classes(first.parent, classes, ignore_index, colors)
         pattern = _GROUP if grouped else None
-        pairs = _by_column(every, split, pattern) if file else {s: _pairs(rows.get(s, [])) for s in SPLITS}
-        meaning = found_out(told, mode, foreground)
-        super().__init__(first.resolve().parent.name, pairs, meaning, told.colors or (), pattern, channels, mean, std)
+        parts = _parts(rows, split, pattern)
+        pairs = {s: some.pairs.take(order) for s, (some, order) in parts.items()}
+        sizes = {s: Sizes(some.sizes.array[order]) for s, (some, order) in parts.items() if some.sizes is not None}
+        name, meaning = first.resolve().parent.name, found_out(told, mode, foreground)
+        super().__init__(name, pairs, meaning, told.colors or (), pattern, channels, mean, std, sizes)
 
 
-def _pairs(rows: Sequence[Row]) -> list[Pair]:
-    return sorted(row.pair for row in rows)
+def _parts(rows: Mapping[str, Rows], fractions: Sequence[float], group: str | None) -> dict[str, tuple[Rows, np.ndarray]]:
+    """Of which list a split is, and which of its rows, sorted by name."""
+    if "file" not in rows:
+        return {s: (rows[s], rows[s].pairs.ids.order()) for s in SPLITS if s in rows} | {
+            s: (next(iter(rows.values())), np.zeros(0, np.int64)) for s in SPLITS if s not in rows
+        }
+    some = rows["file"]
+    if (some.words < 0).all():
+        log.info("The list has no column 'split'; its images are split by data.split.")
+        numbers = split_numbers(some.pairs.ids, fractions, group)
+    else:
+        without = np.flatnonzero(some.words < 0)
+        if len(without):
+            raise DataError(f"{some.where(int(without[0]))} has no split; it must be train, val or test.")
+        numbers = some.splits
+    order = some.pairs.ids.order()
+    return {s: (some, order[numbers[order] == n]) for n, s in enumerate(SPLITS)}
 
 
-def _grouped(rows: Sequence[Row]) -> bool:
+def _grouped(lists: Sequence[Rows]) -> bool:
     """Whether images have groups: all of them or none."""
-    without = next((row for row in rows if row.group is None), None)
-    with_one = next((row for row in rows if row.group is not None), None)
+    without, with_one = (
+        next((rows.where(int(np.flatnonzero(rows.grouped == has)[0])) for rows in lists if (rows.grouped == has).any()), None)
+        for has in (False, True)
+    )
     if with_one and without:
-        raise DataError(f"{without.where} has no 'group', but {with_one.where} has one; give every image a group, or none.")
+        raise DataError(f"{without} has no 'group', but {with_one} has one; give every image a group, or none.")
     return with_one is not None
 
 
-def _split_of(row: Row) -> str:
-    """The split that the row names; DataError for any other word."""
-    for split, names in SPLITS.items():
-        if row.split in names:
-            return split
-    hint = nearest(row.split or "", SPLITS)
-    raise DataError(
-        f"{row.where} has the split '{visible(row.split or '')}'; it must be train, val or test.{hint if 'Did' in hint else ''}"
-    )
-
-
-def _same_split(rows: dict[str, list[Row]]) -> None:
+def _same_split(rows: Mapping[str, Rows]) -> None:
     """A list of one split holds no image of another: a list of all splits that is named by data.train would be a leak."""
     for key, some in rows.items():
-        for row in some:
-            if key in SPLITS and row.split is not None and _split_of(row) != key:
+        if key in SPLITS:
+            wrong = np.flatnonzero((some.words >= 0) & (some.splits != list(SPLITS).index(key)))
+            if len(wrong):
+                n = int(wrong[0])
                 raise DataError(
-                    f"{row.where} has the split '{row.split}', but its list is data.{key}; name a list of all splits by "
-                    "data.file."
+                    f"{some.where(n)} has the split '{WORDS[some.words[n]]}', but its list is data.{key}; name a list of all "
+                    "splits by data.file."
                 )
-
-
-def _by_column(rows: Sequence[Row], fractions: Sequence[float], group: str | None) -> dict[str, list[Pair]]:
-    if all(row.split is None for row in rows):
-        log.info("The list has no column 'split'; its images are split by data.split.")
-        return hashed_split(_pairs(rows), fractions, group)
-    splits = [_split_of(row) for row in rows]
-    return {s: _pairs([row for row, split in zip(rows, splits, strict=True) if split == s]) for s in SPLITS}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from seglab.data.folder_checks import common_channels, mask_rules
+from seglab.data.compact import Sizes
+from seglab.data.folder_checks import common_channels, common_layers, mask_rules
 from seglab.data.folder_classes import Told
-from seglab.data.folder_scan import Scan, even_sample, scan, see
+from seglab.data.folder_scan import Scan, even_sample, kinds, see
 from seglab.data.folder_stats import mean_and_std, read_alike
-from seglab.data.layout import Pair
+from seglab.data.headers import Headers
+from seglab.data.layout import Pair, Pairs
 from seglab.data.mask_codec import Codec
 from seglab.data.mask_rules import Rules
 from seglab.data.reading import read_mask
+from seglab.data.reduced import read_reduced
 from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError, nearest
 from seglab.types import Color, Mode, Sample, Spec
@@ -26,58 +29,74 @@ log = logging.getLogger("seglab")
 
 IGNORE = 255  # of the formats whose classes are fixed
 _IMAGES, _MASKS = 64, 200  # decoded before training: images for mean and std, masks for their ids
+P = TypeVar("P", bound=Sequence[Pair])
 _MODES = ("binary", "multiclass", "multilabel")
-Meaning = Callable[[Sequence[Pair], Sequence[Scan]], Rules]  # what the masks mean, from their files and headers
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What masks mean: rules follow from files and headers; `check` raises DataError for headers that do not go with them."""
+
+    decide: Callable[[Sequence[Pair], Sequence[Scan]], Rules]
+    check: Callable[[Sequence[Pair], Sequence[Scan], Rules], object]
+
+    def __call__(self, pairs: Sequence[Pair], scans: Sequence[Scan]) -> Rules:
+        """The rules."""
+        return self.decide(pairs, scans)
 
 
 class Paired(Source):
-    """Pairs of image and mask, in splits; all files are checked when it is made.
+    """Pairs of image and mask, in splits; all files are checked when it is made, of very many (see Headers) when loaded.
 
     `meaning` says what the masks hold (see `found_out` and `stated`); `colors` are used if there is one for each class.
-    `channels` (1 or 3) converts images; mean and std are measured unless given.
+    `channels` (1 or 3) converts images; mean and std are measured unless given. `sizes` of a split's images, if known.
     """
+
+    can_reduce = True
 
     def __init__(
         self,
         name: str,
-        pairs: dict[str, list[Pair]],
+        pairs: Mapping[str, Sequence[Pair]],
         meaning: Meaning,
         colors: Sequence[Color] = (),
         group: str | None = None,
         channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        sizes: Mapping[str, Sizes] | None = None,
     ) -> None:
         if (mean is None) != (std is None):
             raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
-        self.name, self.group, self.pairs = name, group, pairs
-        every = [one for some in pairs.values() for one in some]
-        if not every:
+        self.name, self.group, self.pairs = name, group, {split: Pairs.of(some) for split, some in pairs.items()}
+        if not any(len(some) for some in pairs.values()):
             raise DataError(f"The data set '{name}' has no image; correct data.root, or the lists of its images.")
-        scans = scan(every)
-        found = iter(scans)
-        self._scans = {s: [next(found) for _ in some] for s, some in pairs.items()}
+        self._headers, self._check, self._asked = Headers(self.pairs, sizes), meaning.check, channels
+        every, scans = self._headers.looked, self._headers.scans
         self._channels = common_channels(every, scans, channels)
-        self._as_float = any(s.image.dtype != "uint8" for s in scans)  # one dtype, so that samples stack
+        self._as_float = any(found.image.dtype != "uint8" for _, found in kinds(every, scans))  # so that samples stack
         self.rules = r = meaning(every, scans)
         if mean is None or std is None:
             mean, std = self._measured()
         palette = tuple(colors) if len(colors) == len(r.classes) else ()
         self.spec = Spec(r.classes, r.mode, r.ignore_index, self._channels, tuple(mean), tuple(std), palette, r.instances)
 
-    def ids(self, split: str) -> list[str]:
+    def ids(self, split: str) -> Sequence[str]:
         """The images' names, sorted: for most their paths below their folder, without suffix."""
-        return [one.id for one in self.pairs[split]]
+        return self.pairs[split].ids
 
-    def sizes(self, split: str) -> list[tuple[int, int]]:
+    def sizes(self, split: str) -> Sequence[tuple[int, int]]:
         """(height, width) of every image, from the headers."""
-        return [(s.image.height, s.image.width) for s in self._scans[split]]
+        return self._headers.sizes(split)
+
+    def seen_sizes(self, split: str) -> tuple[set[tuple[int, int]], bool]:  # noqa: D102
+        return self._headers.seen_sizes(split)
 
     def load(self, split: str, index: int) -> Sample:
         """The image as H W C (uint8 or float32) and the mask as class ids, in the orientation in which they are stored."""
         pair, rules, size = self.pairs[split][index], self.rules, self._size(split, index)
-        image, stored = self._image(pair), self._stored(split, index)
-        if image.shape[:2] != size:
+        image, stored = self._image(pair, size), self._stored(pair, size)
+        if self.reduced is None and image.shape[:2] != size:
             raise DataError(f"{pair.image} changed its size while in use; start again.")
         sample: Sample = {"image": image, "mask": rules.codec(stored, pair.mask), "id": pair.id, "size": size}
         if rules.instances:
@@ -87,34 +106,49 @@ class Paired(Source):
 
     def load_mask(self, split: str, index: int) -> np.ndarray:
         """The mask as class ids, without its image."""
-        return self.rules.codec(self._stored(split, index), self.pairs[split][index].mask)
+        pair = self.pairs[split][index]
+        return self.rules.codec(self._stored(pair, self._size(split, index)), pair.mask)
 
     def _size(self, split: str, index: int) -> tuple[int, int]:
-        header = self._scans[split][index].image
-        return header.height, header.width
+        """The size in the headers, which are checked now if they were not at the start."""
+        found = self._headers.known(split, index)
+        if found is None:
+            found = self._headers.read(split, index)
+            pairs, scans = [self._headers.looked[0], self.pairs[split][index]], [self._headers.scans[0], found]
+            common_channels(pairs, scans, self._asked)
+            self._check(pairs, scans, self.rules)
+            if found.image.dtype != "uint8" and not self._as_float:
+                raise DataError(
+                    f"{pairs[1].image} has pixels of type {found.image.dtype}, but all images that were looked at before "
+                    "training have uint8; convert it to uint8."
+                )
+        return found.image.height, found.image.width
 
-    def _stored(self, split: str, index: int) -> np.ndarray:
-        path = self.pairs[split][index].mask
-        stored = read_mask(path)
-        if stored.shape[:2] != self._size(split, index):
-            raise DataError(f"{path} changed its size while in use; start again.")
+    def _stored(self, pair: Pair, size: tuple[int, int]) -> np.ndarray:
+        stored = read_mask(pair.mask)
+        if stored.shape[:2] != size:
+            raise DataError(f"{pair.mask} changed its size while in use; start again.")
         return stored
 
     def stamp(self, split: str, index: int) -> int:  # noqa: D102
         return written(self.pairs[split][index].image, self.pairs[split][index].mask)
 
     def fingerprint(self) -> str:
-        """16 hex digits over names, splits, file sizes, headers and the meaning of the masks; not over dates or `root`."""
+        """16 hex digits over names, splits, file sizes, headers and the meaning of the masks; not over dates or `root`.
+
+        Where only a sample was looked at (see Headers), the sizes and headers are those of the sample.
+        """
         r, c = self.rules, self.rules.codec  # without the codec's remedy, which may name a path
         text = repr((r.classes, r.mode, r.ignore_index, r.instances, c.ids, c.rest, c.colored, c.layered, self._channels))
-        text += repr([(s, one.id, found) for s in self.pairs for one, found in zip(self.pairs[s], self._scans[s], strict=True)])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._headers.fingerprint(text)
 
-    def _image(self, pair: Pair) -> np.ndarray:
+    def _image(self, pair: Pair, size: tuple[int, int] = (0, 0)) -> np.ndarray:
+        if self.reduced is not None:
+            return read_reduced(pair.image, self._channels, self._as_float, size, self.reduced)
         return read_alike(pair.image, self._channels, self._as_float)
 
     def _measured(self) -> tuple[Sequence[float], Sequence[float]]:
-        pairs = next(some for some in self.pairs.values() if some)  # train, unless there is none
+        pairs = next(some for some in self._headers.parts.values() if some)  # train, unless there is none
         return mean_and_std(self._image(one) for one in even_sample(pairs, _IMAGES))
 
 
@@ -122,7 +156,11 @@ def found_out(told: Told, mode: str | None, foreground: bool) -> Meaning:
     """Masks of a user's own: what was not told is found out from them (see mask_rules)."""
     if mode is not None and mode not in _MODES:
         raise ConfigError(f"data.mode is '{mode}'; it must be one of {', '.join(_MODES)}.{nearest(mode, _MODES)}")
-    return lambda pairs, scans: mask_rules(pairs, scans, told, mode, foreground)
+    return Meaning(lambda pairs, scans: mask_rules(pairs, scans, told, mode, foreground), _alike)
+
+
+def _alike(pairs: Sequence[Pair], scans: Sequence[Scan], rules: Rules) -> None:
+    common_layers(pairs, scans, rules.codec.layered)
 
 
 def stated(classes: Sequence[str], ids: dict[int, int], remedy: str, mode: Mode = "multiclass") -> Meaning:
@@ -132,19 +170,23 @@ def stated(classes: Sequence[str], ids: dict[int, int], remedy: str, mode: Mode 
     """
     rules = Rules(tuple(classes), mode, IGNORE, Codec(tuple(ids.items()), remedy=remedy))
 
-    def meaning(pairs: Sequence[Pair], scans: Sequence[Scan]) -> Rules:
-        for pair, found in zip(pairs, scans, strict=True):
-            if found.mask.layers != 1:
-                raise DataError(
-                    f"{pair.mask} has {found.mask.layers} channels, but the masks of this format have one, of class ids; take "
-                    "the original file (data=folder with data.colors reads masks of RGB colours)."
-                )
+    def looked_at(pairs: Sequence[Pair], scans: Sequence[Scan]) -> Rules:
+        _single(pairs, scans, rules)
         for one in see([pair.mask for pair in even_sample(pairs, _MASKS)], False):
             if one.values is None or not one.values <= ids.keys():
                 rules.codec(read_mask(one.path), one.path)  # raises, with the place
         return rules
 
-    return meaning
+    return Meaning(looked_at, _single)
+
+
+def _single(pairs: Sequence[Pair], scans: Sequence[Scan], _: Rules) -> None:
+    for pair, found in kinds(pairs, scans):
+        if found.mask.layers != 1:
+            raise DataError(
+                f"{pair.mask} has {found.mask.layers} channels, but the masks of this format have one, of class ids; take "
+                "the original file (data=folder with data.colors reads masks of RGB colours)."
+            )
 
 
 def existing(root: Any, choice: str = "folder", what: str = "your images and masks", remedy: str = "") -> Path:
@@ -172,15 +214,15 @@ def within(root: Path, holds: Sequence[str], below: Sequence[str], remedy: str =
     raise DataError(f"{root} has no folder {missing} (it holds {there}); expected are {' and '.join(holds)}{remedy}.")
 
 
-def public_test(val: list[Pair], test: str | None, whose: str) -> list[Pair]:
+def public_test(val: P, test: str | None, whose: str) -> P:
     """The test split where the true one has no public masks: nothing, or with data.test=val the validation images again."""
     if test is None:
         log.info("The masks of %s's test images are not public, so test is empty; data.test=val scores val as test.", whose)
-        return []
+        return cast(P, [])
     if test != "val":
         raise ConfigError(f"data.test={test} must be null, or val to score the validation images as test.")
     same_images(len(val))
-    return list(val)
+    return val
 
 
 def same_images(count: int) -> None:

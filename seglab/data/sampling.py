@@ -6,13 +6,15 @@ in evaluation every n-th batch whole, so that no image counts twice and the scor
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
+from seglab.data.compact import array_of
 from seglab.errors import ConfigError, DataError
 
 Key = tuple[int, int]  # (epoch, index): the epoch travels with the index, so persistent workers learn of it
@@ -51,10 +53,11 @@ class TrainBatches(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = rank_and_world()
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        keys = [(self.epoch, i) for i in torch.randperm(self.length, generator=generator).tolist()]
-        done = self.start[1] if self.epoch == self.start[0] else 0
+        order, epoch = torch.randperm(self.length, generator=generator).numpy(), self.epoch
+        done = self.start[1] if epoch == self.start[0] else 0
         starts = range(done * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        return iter([keys[at : at + self.batch_size][rank::world] for at in starts])
+        batches = (order[at : at + self.batch_size][rank::world].tolist() for at in starts)
+        return ([(epoch, index) for index in batch] for batch in batches)
 
     def _check(self, world: int) -> None:
         if self.batch_size % world:
@@ -73,17 +76,22 @@ class EvalBatches(Sampler[list[Key]]):
     Processes that are left without a batch get empty ones: all of them have to meet equally often.
     """
 
-    def __init__(self, sizes: list[tuple[int, int]], batch_size: int) -> None:
-        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, size in enumerate(sizes):
-            by_size[size].append(index)
-        groups = by_size.values()
-        self.batches = [[(0, i) for i in g[at : at + batch_size]] for g in groups for at in range(0, len(g), batch_size)]
+    def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int) -> None:
+        every = array_of(sizes)
+        _, first, group = np.unique(every, axis=0, return_index=True, return_inverse=True)
+        number = np.argsort(np.argsort(first))[group.reshape(-1)]  # groups in the order in which they come
+        self.order = np.argsort(number, kind="stable")
+        counts = np.bincount(number)
+        ends = np.cumsum(counts)
+        bounds = [np.append(np.arange(end - n, end, batch_size), end) for n, end in zip(counts, ends, strict=True)]
+        self.starts = np.concatenate([np.empty(0, np.int64), *(one[:-1] for one in bounds)])
+        self.ends = np.concatenate([np.empty(0, np.int64), *(one[1:] for one in bounds)])
 
     def __len__(self) -> int:
-        return -(-len(self.batches) // rank_and_world()[1])
+        return -(-len(self.starts) // rank_and_world()[1])
 
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = rank_and_world()
-        mine = self.batches[rank::world]
-        return iter(mine + [[]] * (len(self) - len(mine)))
+        mine = range(rank, len(self.starts), world)
+        filled = ([(0, index) for index in self.order[self.starts[n] : self.ends[n]].tolist()] for n in mine)
+        return itertools.chain(filled, ([] for _ in range(len(self) - len(mine))))

@@ -4,36 +4,74 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from seglab.data.compact import Compact, Sizes, Texts, array_of
+from seglab.data.counting import tally
 from seglab.data.layout import SPLITS, hashed
 from seglab.data.source import Source
 from seglab.errors import ConfigError, DataError, visible
-from seglab.types import Sample, Spec, group_labels
+from seglab.types import Sample, group_labels
 
 log = logging.getLogger("seglab")
 Place = tuple[str, int]  # a split of the data set, and the position in it
-_THREADS = 8
+_NAMES = list(SPLITS)
+
+
+class Places(Compact[Place]):
+    """Many places, as two arrays: the number of the split (of SPLITS), and the position in it."""
+
+    def __init__(self, splits: np.ndarray, positions: np.ndarray) -> None:
+        self.splits, self.positions = splits, positions
+
+    @classmethod
+    def of(cls, source: Source, *splits: str) -> Places:
+        """All places of these splits of a data set, one split after the other."""
+        counts = [len(source.ids(split)) for split in splits]
+        numbers = np.array([_NAMES.index(split) for split in splits], np.int8)
+        return cls(np.repeat(numbers, counts), np.concatenate([np.arange(n) for n in counts]))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def one(self, index: int) -> Place:  # noqa: D102
+        return _NAMES[self.splits[index]], int(self.positions[index])
+
+    def take(self, order: np.ndarray) -> Places:
+        """The places at these positions, in this order."""
+        return Places(self.splits[order], self.positions[order])
+
+    def within(self) -> list[str]:
+        """The splits in which there are any."""
+        return [_NAMES[number] for number in np.unique(self.splits)]
 
 
 class Selected(Source):
     """A data set whose splits are lists of places in another's; `fold` is the number of its fold, if it is one."""
 
-    def __init__(self, source: Source, places: dict[str, list[Place]], fold: int | None = None) -> None:
+    def __init__(self, source: Source, places: dict[str, Places], fold: int | None = None) -> None:
         self.source, self.places, self.fold = source, places, fold
         self.name, self.spec, self.group = source.name, source.spec, source.group
-        sizes = {split: source.sizes(split) for split in SPLITS}
-        self._ids = {split: _names(source, some) for split, some in places.items()}
-        self._sizes = {split: [sizes[of][n] for of, n in some] for split, some in places.items()}
+        self._ids = {split: Texts(_names(source, some)) for split, some in places.items()}
 
-    def ids(self, split: str) -> list[str]:  # noqa: D102
+    def ids(self, split: str) -> Sequence[str]:  # noqa: D102
         return self._ids[split]
 
-    def sizes(self, split: str) -> list[tuple[int, int]]:  # noqa: D102
-        return self._sizes[split]
+    def sizes(self, split: str) -> Sequence[tuple[int, int]]:  # noqa: D102
+        places = self.places[split]
+        sizes = np.zeros((len(places), 2), np.int64)
+        for of in places.within():
+            here = places.splits == _NAMES.index(of)
+            sizes[here] = array_of(self.source.sizes(of))[places.positions[here]]
+        return Sizes(sizes)
+
+    def seen_sizes(self, split: str) -> tuple[set[tuple[int, int]], bool]:  # noqa: D102
+        seen = [self.source.seen_sizes(of) for of in self.places[split].within()]
+        if all(whole for _, whole in seen):
+            return set(self.sizes(split)), True
+        return set().union(*(sizes for sizes, _ in seen)), False
 
     def load(self, split: str, index: int) -> Sample:  # noqa: D102
         return self.source.load(*self.places[split][index])
@@ -62,16 +100,15 @@ def select(
         raise ConfigError(f"data.fold={fold} needs the number of folds: data.folds=5.")
     if folds is None and limit is None:
         return source
-    places = {split: [(split, n) for n in range(len(source.ids(split)))] for split in SPLITS}
+    places = {split: Places.of(source, split) for split in SPLITS}
     if folds is not None:
         if folds < 2 or not 0 <= fold < folds:
             raise ConfigError(f"data.fold={fold} of data.folds={folds}: folds must be 2 or more, and fold 0 to folds - 1.")
-        pool = [*places["train"], *places["val"]]
-        if not pool:
+        pool = Places.of(source, "train", "val")
+        if not len(pool):
             raise DataError(f"data.folds={folds}: the data set '{source.name}' has no images in train and val.")
-        numbers = assign(_labels(source, pool), _classes(source, pool), folds, split_seed)
-        places["train"] = [place for place, number in zip(pool, numbers, strict=True) if number != fold]
-        places["val"] = [place for place, number in zip(pool, numbers, strict=True) if number == fold]
+        numbers = np.array(assign(_labels(source, pool), _classes(source, pool), folds, split_seed))
+        places["train"], places["val"] = pool.take(np.flatnonzero(numbers != fold)), pool.take(np.flatnonzero(numbers == fold))
     if limit is not None:
         places["train"] = _limited(source, places["train"], limit, split_seed)
     return Selected(source, places, None if folds is None else fold)
@@ -88,28 +125,28 @@ def _check_groups(source: Source) -> None:
             log.warning(text, len(both), one, other, visible(both[0]))
 
 
-def _names(source: Source, places: Sequence[Place]) -> list[str]:
-    ids = {split: source.ids(split) for split in {of for of, _ in places}}
-    return [ids[of][n] for of, n in places]
+def _names(source: Source, places: Places) -> Iterator[str]:
+    within = places.within()
+    if len(within) == 1 and isinstance(ids := source.ids(within[0]), Texts):
+        return iter(ids.take(places.positions))
+    names = {split: source.ids(split) for split in within}
+    return (names[of][n] for of, n in places)
 
 
-def _labels(source: Source, places: Sequence[Place]) -> list[str]:
+def _labels(source: Source, places: Places) -> list[str]:
     """The group of each image; an image is its own where there are none."""
     if source.group is None:
         return [f"{of}/{name}" for (of, _), name in zip(places, _names(source, places), strict=True)]
-    return group_labels(_names(source, places), source.group, "data.group")
+    return group_labels(list(_names(source, places)), source.group, "data.group")
 
 
-def _classes(source: Source, places: Sequence[Place]) -> np.ndarray:
-    """Which classes each image shows, bool (N, K)."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return np.stack(list(pool.map(lambda place: _shown(source.load_mask(*place), source.spec), places)))
-
-
-def _shown(mask: np.ndarray, spec: Spec) -> np.ndarray:
-    if spec.mode == "multilabel":
-        return (mask == 1).any((0, 1))
-    return np.bincount(mask[mask != spec.ignore_index], minlength=spec.num_classes) > 0
+def _classes(source: Source, places: Places) -> np.ndarray:
+    """Which classes each image shows, bool (N, K): all masks are read, once."""
+    shown = np.zeros((len(places), source.spec.num_classes), bool)
+    for of in places.within():
+        here = places.splits == _NAMES.index(of)
+        shown[here] = (tally(source, of).pixels > 0)[places.positions[here]]
+    return shown
 
 
 def assign(groups: Sequence[str], shown: np.ndarray, folds: int, seed: int) -> list[int]:
@@ -139,13 +176,26 @@ def assign(groups: Sequence[str], shown: np.ndarray, folds: int, seed: int) -> l
     return fold[of].tolist()
 
 
-def _limited(source: Source, places: list[Place], limit: float | int, seed: int) -> list[Place]:
+def _limited(source: Source, places: Places, limit: float | int, seed: int) -> Places:
     """The first so many of the training images in an order of their own, kept in the order of the data set."""
     if isinstance(limit, bool) or not limit > 0 or (isinstance(limit, float) and limit > 1):
         raise ConfigError(f"data.limit={limit} must be a number of images, or a fraction above 0 and at most 1.")
     count = math.ceil(round(limit * len(places), 9)) if isinstance(limit, float) else limit
     if count > len(places):
         raise ConfigError(f"data.limit={limit} is more than the {len(places)} training images; leave it out to use all.")
-    groups, names = _labels(source, places), _names(source, places)
-    order = sorted(range(len(places)), key=lambda n: (hashed(f"{seed}/{groups[n]}"), groups[n], hashed(f"{seed}/{names[n]}")))
-    return [places[n] for n in sorted(order[:count])]
+    rank = _ranks(_labels(source, places), seed)
+    if source.group is None:  # each image is its own label, so that no two have one rank
+        return places.take(np.sort(np.argsort(rank)[:count]))
+    names = np.fromiter((hashed(f"{seed}/{name}") for name in _names(source, places)), np.float64, len(places))
+    return places.take(np.sort(np.lexsort((names, rank))[:count]))
+
+
+def _ranks(labels: list[str], seed: int) -> np.ndarray:
+    """For each label its place in the order of their hashes (of equal hashes: of the labels), the same for equal labels."""
+    hashes = np.fromiter((hashed(f"{seed}/{label}") for label in labels), np.float64, len(labels))
+    _, rank = np.unique(hashes, return_inverse=True)
+    first: dict[int, str] = {}
+    if all(first.setdefault(n, label) == label for n, label in zip(rank.tolist(), labels, strict=True)):
+        return rank
+    number = {label: n for n, (_, label) in enumerate(sorted({*zip(hashes.tolist(), labels, strict=True)}))}
+    return np.array([number[label] for label in labels])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,15 +17,21 @@ class Source(ABC):
 
     name: str
     spec: Spec
+    can_reduce = False  # whether its images may be JPEG files, which `reduced` can read smaller
+    reduced: float | None = None  # then `load` gives images at this scale, masks as ever (see seglab.data.reduced)
     group: str | None = None  # a regular expression: what it finds in the names of images belongs together (a clip, a patient)
 
     @abstractmethod
-    def ids(self, split: str) -> list[str]:
+    def ids(self, split: str) -> Sequence[str]:
         """The names of the images of a split, in a fixed order; their positions are the indices used everywhere."""
 
     @abstractmethod
-    def sizes(self, split: str) -> list[tuple[int, int]]:
+    def sizes(self, split: str) -> Sequence[tuple[int, int]]:
         """(height, width) of every image of a split, without decoding pixels."""
+
+    def seen_sizes(self, split: str) -> tuple[set[tuple[int, int]], bool]:
+        """The sizes that occur in a split, and whether that is of all images: of very many only a sample is looked at."""
+        return set(self.sizes(split)), True
 
     @abstractmethod
     def load(self, split: str, index: int) -> Sample:
