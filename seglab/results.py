@@ -28,9 +28,9 @@ PACKAGES = (
     "seglab", "torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "torchmetrics", "hydra-core",
     "numpy", "opencv-python-headless",
 )  # fmt: skip
-# Only some runs have these: the definition behind the headline mIoU and what others would give, what it ran on, what went
-# wrong, the step at which the run was resumed last, CUDA operations that vary.
-OPTIONAL = ("passport", "device", "error", "resumed", "not_deterministic")
+# Only some runs have these: the definition behind the headline mIoU and what others would give, what training showed of each
+# class, what it ran on, what went wrong, the step at which the run was resumed last, CUDA operations that vary.
+OPTIONAL = ("passport", "ledger", "device", "error", "resumed", "not_deterministic")
 COUNTS = ("tp", "fp", "fn")
 
 

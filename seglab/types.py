@@ -30,6 +30,10 @@ Mode = Literal["binary", "multiclass", "multilabel"]
 Color = tuple[int, int, int]
 Phase = Literal["train", "val", "test"]
 
+# What is counted of a training sample for each class: its pixels, whether it shows the class (summed: images), its objects,
+# whether it was aimed at the class by data.sampling.
+SEEN = ("pixels", "images", "objects", "aimed")
+
 # Colours that stay apart for most forms of colour blindness come first; later ones fill the wheel.
 _FIRST_COLORS: tuple[Color, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),

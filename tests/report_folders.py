@@ -108,6 +108,7 @@ def _results(rng: np.random.Generator, names: list[str], counts: np.ndarray, ima
         "parameters": 28355, "speed": {"train_images_per_s": 41.7}, "versions": {"python": "3.11.7", "torch": "2.11.0"},
         "git": {"commit": "f653139ecfd0844d69c643188cdd55e7020284ee", "dirty": True}, "seconds": 123.456, "error": None, "resumed": None,
         "not_deterministic": None,
+        "ledger": {"epochs": EPOCHS, "samples": 48 * EPOCHS, "per_class": {n: _seen(rng) for n in names}},
         "passport": {
             "split": "test", "value": value, "definition": "Counts are summed over all images, then IoU per class, then the mean over the classes that occur.",
             "others": [
@@ -116,6 +117,11 @@ def _results(rng: np.random.Generator, names: list[str], counts: np.ndarray, ima
             ],
         },
     }  # fmt: skip
+
+
+def _seen(rng: np.random.Generator) -> dict[str, int]:
+    images = int(rng.integers(1, 48 * EPOCHS))
+    return {"pixels": images * 700, "images": images, "aimed": images // 3}
 
 
 def _examples(folder: Path, rng: np.random.Generator, ids: Sequence[str]) -> None:

@@ -76,6 +76,14 @@ def test_names_use_the_fewest_keys_and_the_rest_is_said(tmp_path):
     assert "besides their names the groups differ in optimizer.lr (0.001, 0.01)" in found.notes
 
 
+def test_a_setting_that_is_null_in_some_and_has_parts_in_others_is_named_whole(tmp_path):
+    for n, given in enumerate(("null", "{mark: 0.5}", "{mark: 0.5, rare: 0.1}")):
+        config = make(tmp_path / str(n), counts(seed=n)) / ".hydra" / "config.yaml"
+        config.write_text(config.read_text() + f"data:\n  scale: 1.0\n  sampling: {given}\n")
+    names = {row.name for row in compare([str(tmp_path)]).rows}
+    assert names == {"sampling=null", "sampling={mark: 0.5}", "sampling={mark: 0.5, rare: 0.1}"}
+
+
 def test_a_number_is_one_value_however_it_is_written(tmp_path):
     for n, lr in enumerate(("1", "1.0")):
         make(tmp_path / str(n), counts(seed=n), seed=n, lr=lr)

@@ -243,7 +243,7 @@ def test_an_argument_of_a_class_has_type_default_and_meaning():
         ("trainer.precison", [], "Did you mean 'precision'?"), ("model.encodr", [], "Did you mean 'encoder'?"),
         ("model.decoder_dropout", [], "try +model.decoder_dropout=VALUE"), ("model.spec", [], "There is no key 'spec'"),
         ("model.width", [], "model=unet has no 'width'; model=mask_rcnn or tiny has: add model=NAME to the command."),
-        ("seed.x", [], "it holds a single value"), ("hydra.run.dir", [], "--cfg hydra"), ("keep.every_step", [], "every_steps"),
+        ("seed.x", [], "it holds a single value"), ("data.sampling.rare", [], "'data.sampling={rare: ...}'"), ("hydra.run.dir", [], "--cfg hydra"), ("keep.every_step", [], "every_steps"),
         ("seed", ["modle=unet"], "Did you mean 'model'?"), ("seed", ["model=unett"], "Did you mean 'unet'?"), ("", [], "There is no key"),
         ("loss.ce", ["loss=bce"], "loss=ce has"), ("model.in_features", ["model._target_=os.system"], "not trusted"),
     ],

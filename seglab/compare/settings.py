@@ -44,7 +44,19 @@ def settings(runs: Sequence[Run]) -> tuple[list[Run], list[dict[str, str]], list
             continue
         good.append(run)
         found.append({key: value for part in parts for key, value in read[part].items()})  # type: ignore[union-attr]
-    return good, found, skipped
+    return good, _alike(found), skipped
+
+
+def _alike(tables: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A key that is one value in some tables and has parts in others, such as data.sampling, as one value in all."""
+    keys = {key for table in tables for key in table}
+    whole = {key[:at] for key in keys for at, sign in enumerate(key) if sign == "." and key[:at] in keys}
+    for table in tables:
+        for key in whole:
+            parts = {name: table.pop(name) for name in [name for name in table if name.startswith(f"{key}.")]}
+            if parts:
+                table[key] = "{" + ", ".join(f"{name[len(key) + 1 :]}: {value}" for name, value in parts.items()) + "}"
+    return tables
 
 
 def _sections(text: str) -> dict[str, str]:

@@ -102,6 +102,9 @@ def missing_part(key: str, config: DictConfig) -> str:
     """The sentence that names the first part of the dotted key that `config` does not have; "" if it has them all."""
     done: list[str] = []
     for part in key.split("."):
+        if config is None:
+            where = ".".join(done)
+            return f"'{where}' is null, so that its part '{part}' cannot be set; give the whole: '{where}={{{part}: ...}}'."
         if not isinstance(config, DictConfig):
             return f"'{'.'.join(done)}' has no part '{part}'; it holds a single value."
         if part not in config:

@@ -1,17 +1,29 @@
-"""How often each class occurs in the masks of a split."""
+"""How often each class occurs in the masks of a split: counted once, and remembered for masks that have not changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import os
+import tempfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from seglab.data.cache import user_cache
+from seglab.data.folder_scan import in_threads
+from seglab.data.objects import Objects
+from seglab.data.resizing import resize_mask, scaled
 from seglab.data.source import Source
-from seglab.types import Spec
+from seglab.types import SEEN, Spec
 
-_THREADS = 8  # decoding releases the GIL, and slow disks are waited for together
+_CHUNK = 8  # masks a thread takes at once
+_SLOW = 4  # a mask takes so many times as long as a header
+_DIGEST = 16  # bytes
+_VERSION = 1  # raise it when what is kept changes its meaning
 
 
 class Counts(NamedTuple):
@@ -21,27 +33,115 @@ class Counts(NamedTuple):
     present: list[int]
 
 
-def class_counts(source: Source, split: str, progress: Callable[[int, int], object] | None = None) -> Counts:
-    """Read every mask of a split once, as stored (before augmentation); `progress` is told (masks read, masks in all).
+class Tally(NamedTuple):
+    """`pixels` (N, K) of each class in each mask, and the `valid` ones, not ignored: (N, 1), multilabel (N, K); uint32."""
+
+    pixels: np.ndarray
+    valid: np.ndarray
+
+
+def class_counts(source: Source, split: str) -> Counts:
+    """Over all masks of a split, as stored (before augmentation).
 
     Binary: background and foreground; multilabel: the positives of each class. Ignored pixels count nowhere.
     """
-    total = len(source.ids(split))
-    counts = np.zeros((2, source.spec.num_classes), np.int64)
-    count = lambda index: _count(source.load_mask(split, index), source.spec)  # noqa: E731
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for done, found in enumerate(pool.map(count, range(total)), 1):
-            counts += found
-            if progress:
-                progress(done, total)
-    return Counts(*counts.tolist())
+    pixels, valid = tally(source, split)
+    present = np.where(pixels > 0, valid, 0).sum(0, dtype=np.int64)
+    return Counts(pixels.sum(0, dtype=np.int64).tolist(), present.tolist())
 
 
-def _count(mask: np.ndarray, spec: Spec) -> np.ndarray:
-    """The pixels of each class, and the valid pixels where the class is present; 2 K."""
-    valid = mask != spec.ignore_index
+def tally(source: Source, split: str, scale: float = 1.0) -> Tally:
+    """The pixels of each class in each mask of a split, resized by `scale` as in training."""
+    spec, total = source.spec, len(source.ids(split))
+    stamps = np.array([source.stamp(split, index) for index in range(total)], np.int64)
+    file = _place(source, split, scale)
+    columns = spec.num_classes + (spec.num_classes if spec.mode == "multilabel" else 1)
+    table = _recalled(file, stamps, columns + 1)  # the last column: whether the row is known
+    missing = np.flatnonzero(table[:, -1] == 0).tolist()
+
+    def count(some: list[int]) -> None:
+        for index in some:
+            mask = source.load_mask(split, index)
+            table[index] = _count(mask if scale == 1 else resize_mask(mask, scaled(mask.shape[:2], scale)), spec)
+
+    chunks = [missing[at : at + _CHUNK] for at in range(0, len(missing), _CHUNK)]
+    for _ in in_threads(count, chunks, f"Counting the classes of the {split} masks", _SLOW * len(missing)):
+        pass
+    if missing and stamps.all():  # without files nothing tells whether a sample has changed
+        _keep(file, stamps, table)
+    return Tally(table[:, : spec.num_classes], table[:, spec.num_classes : -1])
+
+
+def class_pixels(mask: np.ndarray, spec: Spec) -> np.ndarray:
+    """The pixels of each class, K. Binary: background and foreground; multilabel: the positives of each class."""
     if spec.mode == "multilabel":
-        pixels, counted = (mask == 1).sum((0, 1)), valid.sum((0, 1))
-    else:
-        pixels, counted = np.bincount(mask[valid], minlength=spec.num_classes), valid.sum()
-    return np.stack([pixels, np.where(pixels > 0, counted, 0)])
+        return np.count_nonzero(mask == 1, axis=(0, 1))
+    if mask.dtype == np.uint8:  # seven times faster than bincount; OpenCV's takes a lock, which forked workers should not
+        return np.array(Image.fromarray(mask).histogram()[: spec.num_classes])
+    return np.bincount(mask[mask != spec.ignore_index], minlength=spec.num_classes)
+
+
+def seen(mask: np.ndarray, held: Objects | None, target: int | None, spec: Spec) -> np.ndarray:
+    """What a training sample shows of each class, int64 (4, K), by rows: see types.SEEN. It was aimed at class `target`.
+
+    Objects are counted where they are told apart. A target that the mixing of images has covered was not met.
+    """
+    out = np.zeros((len(SEEN), spec.num_classes), np.int64)
+    out[0] = class_pixels(mask, spec)
+    out[1] = out[0] > 0
+    if held is not None:
+        there = np.unique(held.ids)
+        there = there[there > 0] - 1
+        labels = held.labels[there[~held.crowd[there]]]
+        out[2] = np.bincount(labels[labels > 0], minlength=spec.num_classes)
+    if target is not None:
+        out[3, target] = out[1, target]
+    return out
+
+
+def _count(mask: np.ndarray, spec: Spec) -> list[int]:
+    """A row of the table: the pixels of each class, the valid ones (multilabel: of each class), and 1: it is known."""
+    valid = mask != spec.ignore_index
+    counted = np.count_nonzero(valid, axis=(0, 1)) if spec.mode == "multilabel" else [np.count_nonzero(valid)]
+    return [*class_pixels(mask, spec), *counted, 1]
+
+
+def _place(source: Source, split: str, scale: float) -> Path:
+    """The file of a split as it is; what it says of each mask counts as long as the mask's stamp is the same."""
+    text = repr((_VERSION, source.fingerprint(), split, scale, len(source.ids(split))))
+    digest = hashlib.sha256(text.encode())
+    for name in source.ids(split):
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return user_cache() / f"classes-{digest.hexdigest()[:24]}"
+
+
+def _recalled(file: Path, stamps: np.ndarray, width: int) -> np.ndarray:
+    """The table with the rows that are known; a broken or foreign file is ignored."""
+    table = np.zeros((len(stamps), width), np.uint32)
+    with suppress(OSError, ValueError, zlib.error):
+        content = file.read_bytes()
+        kept = zlib.decompress(content[_DIGEST:])
+        if len(kept) == stamps.nbytes + table.nbytes and _digest(kept) == content[:_DIGEST]:
+            same = (np.frombuffer(kept, np.int64, len(stamps)) == stamps) & (stamps != 0)
+            table[same] = np.frombuffer(kept, np.uint32, offset=stamps.nbytes).reshape(table.shape)[same]
+    return table
+
+
+def _keep(file: Path, stamps: np.ndarray, table: np.ndarray) -> None:
+    """Write the table, all or nothing; a folder that cannot be written is no reason to fail."""
+    kept = stamps.tobytes() + table.tobytes()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(_digest(kept) + zlib.compress(kept, 1))
+            os.replace(name, file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST).digest()

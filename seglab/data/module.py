@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import cv2
@@ -14,11 +15,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seglab.data.aiming import Aim, check_shares
+from seglab.data.counting import seen, tally
 from seglab.data.mixing import Mix
 from seglab.data.objects import Pair, objects
+from seglab.data.resizing import check_scale, resize_image, resize_layers, resize_mask, scaled
 from seglab.data.sampling import EvalBatches, Key, TrainBatches
 from seglab.data.source import Source
-from seglab.data.transforms import Augment, check_scale, resize_image, resize_layers, resize_mask, sample_seed, scaled
+from seglab.data.transforms import Augment, sample_seed
 from seglab.errors import ConfigError, DataError
 from seglab.processes import cores
 
@@ -30,25 +34,29 @@ GRACE = 30  # seconds a loader's worker outlives SIGTERM
 class Split(Dataset[dict[str, Any]]):
     """One split, sample by sample. In training the mask is scaled with the image; else it keeps its own size.
 
-    With `instances` samples have their objects too.
+    With `instances` samples have their objects too. `aim` chooses what some training samples show.
     """
 
     def __init__(
         self, source: Source, split: str, scale: float, augment: Augment | None, mix: Mix | None = None,
-        instances: bool = False,
+        instances: bool = False, aim: Aim | None = None,
     ) -> None:  # fmt: skip
         self.source, self.split, self.scale, self.augment, self.mix = source, split, scale, augment, mix
-        self.instances = instances
+        self.instances, self.aim = instances, aim
 
     def __len__(self) -> int:
         return len(self.source.ids(self.split))
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Image H W C, mask h w, index; with objects instances h w L, labels N, crowd N. `key` is (epoch, index)."""
-        epoch, index = key
-        pair = self._pair(index, epoch, index)
+        """Image H W C, mask h w, index; with objects instances h w L, labels N, crowd N; in training what it shows.
+
+        `key` is (epoch, address): the image is the one of this index, unless the sample is aimed at a class.
+        """
+        epoch, address = key
+        target, index = (self.aim and self.aim(epoch, address)) or (None, address)
+        pair = self._pair(index, epoch, address, target)
         if self.mix and self.augment:
-            rng = np.random.default_rng(sample_seed(self.augment.seed, epoch, index, "mix"))
+            rng = np.random.default_rng(sample_seed(self.augment.seed, epoch, address, "mix"))
             if rng.random() < self.mix.p:
                 others = self.mix.draw(index, len(self), rng)
                 # A partner is augmented at an address of its own: it does not look as it does as a sample of this epoch.
@@ -56,21 +64,23 @@ class Split(Dataset[dict[str, Any]]):
                 pair = self.mix([pair, *partners], self.source.spec.ignore_index, rng)
         held = pair.objects if self.instances else None
         more = {} if held is None else {"instances": held.ids, "labels": held.labels, "crowd": held.crowd}
+        if self.augment:
+            more["seen"] = seen(pair.mask, held, target, self.source.spec)
         return {"image": pair.image, "mask": pair.mask, "index": index, **more}
 
-    def _pair(self, index: int, epoch: int, address: int) -> Pair:
-        """The image and mask at `index`, scaled, and augmented as (epoch, address) says."""
+    def _pair(self, index: int, epoch: int, address: int, target: int | None = None) -> Pair:
+        """The image and mask at `index`, scaled, and augmented as (epoch, address) says, so that it shows class `target`."""
         sample = self.source.load(self.split, index)
         wanted = self.instances or (self.mix is not None and self.mix.needs_objects)
         image, mask, held = sample["image"], sample["mask"], objects(sample, self.source.spec.ignore_index) if wanted else None
         if self.scale != 1:
-            size = scaled(image.shape[:2], self.scale)
+            size = scaled(sample["size"], self.scale)  # a source may give images at this scale already
             image = resize_image(image, size)
             if self.augment:
                 mask = resize_mask(mask, size)
                 held = None if held is None else held._replace(ids=resize_layers(held.ids, size))
         pair = Pair(image, mask, held)
-        return self.augment(pair, epoch, address) if self.augment else pair
+        return self.augment(pair, epoch, address, target) if self.augment else pair
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -89,6 +99,8 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     if "instances" in samples[0]:
         batch["instances"] = _filled([s["instances"].transpose(2, 0, 1) for s in samples], 0)
         batch["labels"], batch["crowd"] = _filled([s["labels"] for s in samples], -1), _filled([s["crowd"] for s in samples], 0)
+    if "seen" in samples[0]:
+        batch["seen"] = torch.from_numpy(np.stack([s["seen"] for s in samples]))
     return batch
 
 
@@ -113,9 +125,10 @@ class DataModule(pl.LightningDataModule):
     """Loaders for train, val and test over one Source.
 
     `batch_size` counts the images over all processes together, `num_workers` (or 'auto') is of each. `crop` is [H, W], None
-    (whole images) or 'auto'; `scale` resizes images before everything else; `mix` pastes training images into each other;
-    with `instances` batches have the objects too. Training begins at `start`, (epoch, batches of it that are done).
-    ConfigError for impossible values, DataError for a data set that cannot be batched as asked.
+    (whole images) or 'auto'; `scale` resizes images before everything else; `sampling` aims shares of the samples at classes
+    (see Aim); `mix` pastes training images into each other; with `instances` batches have the objects too. Training begins
+    at `start`, (epoch, batches of it that are done). ConfigError for impossible values, DataError for a data set that cannot
+    be batched as asked.
     """
 
     start = (0, 0)
@@ -129,6 +142,7 @@ class DataModule(pl.LightningDataModule):
         num_workers: int | Literal["auto"] = "auto",
         scale: float = 1.0,
         crop: list[int] | Literal["auto"] | None = "auto",
+        sampling: dict[str, float] | None = None,
         mix: Mix | None = None,
         pin_memory: bool = False,
         instances: bool = False,
@@ -139,9 +153,12 @@ class DataModule(pl.LightningDataModule):
         check_scale(scale)
         self.source, self.seed, self.batch_size, self.scale = source, seed, batch_size, scale
         self.num_workers, self.pin_memory = _workers(num_workers), pin_memory
-        sizes = [scaled(s, scale) for s in source.sizes("train")]
-        self.augment = Augment(transforms, source.spec, _crop(crop, sizes, batch_size) if sizes else None, seed)
-        self.mix, self.instances = mix, instances
+        seen, of_all = source.seen_sizes("train")
+        if crop is None and not of_all:  # whole images: one of another size would end training
+            seen, of_all = set(source.sizes("train")), True
+        sizes = {scaled(s, scale) for s in seen}
+        self.augment = Augment(transforms, source.spec, _crop(crop, sizes, of_all, batch_size) if sizes else None, seed)
+        self.mix, self.instances, self.sampling = mix, instances, sampling or {}
         if instances and not source.spec.instances:
             raise ConfigError(
                 f"The data set '{source.name}' does not tell objects apart, so that there are no true ones to compare with; "
@@ -163,10 +180,21 @@ class DataModule(pl.LightningDataModule):
         if not self.source.ids("train"):
             raise DataError(f"The data set '{self.source.name}' has no training images.")
         sample = self.source.load("train", 0)
-        self.augment.check(sample["image"], sample["mask"])
+        mask, size = sample["mask"], sample["image"].shape[:2]
+        self.augment.check(sample["image"], mask if mask.shape[:2] == size else resize_mask(mask, size))
+        if self.aim:
+            log.info("training samples are aimed at %s", self.aim)
+
+    @cached_property
+    def aim(self) -> Aim | None:
+        """What training samples are aimed at; made when it is asked for, because all training masks are read for it."""
+        if not any(self.sampling.values()):
+            return None
+        check_shares(self.sampling, self.source.spec)  # before many masks are read for nothing
+        return Aim(self.sampling, self.source.spec, tally(self.source, "train", self.scale).pixels, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
-        split = Split(self.source, "train", self.scale, self.augment, self.mix, self.instances)
+        split = Split(self.source, "train", self.scale, self.augment, self.mix, self.instances, self.aim)
         return self._loader(split, TrainBatches(len(split), self.batch_size, self.seed, self.start))
 
     def val_dataloader(self) -> DataLoader[Any]:  # noqa: D102
@@ -206,16 +234,19 @@ def _workers(asked: int | Literal["auto"]) -> int:
     return asked
 
 
-def _crop(asked: list[int] | Literal["auto"] | None, sizes: list[tuple[int, int]], batch_size: int) -> tuple[int, int] | None:
-    equal = len(set(sizes)) == 1
+def _crop(
+    asked: list[int] | Literal["auto"] | None, sizes: set[tuple[int, int]], of_all: bool, batch_size: int
+) -> tuple[int, int] | None:
+    equal = len(sizes) == 1
     if asked == "auto":
-        if equal and sizes[0][0] * sizes[0][1] <= WHOLE:
-            return None
+        height, width = min(sizes)
+        if equal and height * width <= WHOLE:
+            return None if of_all else (height, width)  # of which whole images are crops, and any other size has one
         log.info("training on random crops of 512x512 (images are %s)", "larger" if equal else "of different sizes")
         return 512, 512
     if asked is None:
         if not equal and batch_size > 1:
-            a, b = sorted(set(sizes))[:2]
+            a, b = sorted(sizes)[:2]
             raise ConfigError(
                 f"data.crop=null needs images of one size, but there are {a} and {b}; set data.crop=[H,W] or auto."
             )

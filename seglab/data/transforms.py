@@ -54,32 +54,44 @@ class Augment:
         self.before = A.Compose([t for n, t in transforms.items() if n not in image_only])
         self.after = A.Compose(list(image_only.values()))
 
-    def __call__(self, pair: Pair, epoch: int, index: int) -> Pair:
-        """The augmented pair: the same for the same (seed, epoch, index), whoever asks."""
-        image, mask, held = pair
-        ignore = self.spec.ignore_index
-        layers = [] if held is None else [_spared(held.ids[..., i], ignore) for i in range(held.ids.shape[2])]
-        target = self.crop or image.shape[:2]
+    def __call__(self, pair: Pair, epoch: int, index: int, target: int | None = None) -> Pair:
+        """The augmented pair: the same for the same (seed, epoch, index), whoever asks. It shows `target`, if `pair` does."""
         at = (self.seed, epoch, index)  # each part draws from a stream of its own: one stream would tie flips to brightness
-        if self.before.transforms:
-            self.before.set_random_seed(sample_seed(*at, "move"))
-            if layers:  # as one list of one type: OpenCV rounds the places of bytes and of wider numbers differently
-                moved = self.before(image=image, masks=[mask.astype(np.int32), *layers])
-                image, (moved_mask, *layers) = moved["image"], moved["masks"]
-                mask = moved_mask.astype(mask.dtype)
-            else:
-                moved = self.before(image=image, mask=mask)
-                image, mask = moved["image"], moved["mask"]
-        if image.shape[:2] != target:
-            rng = np.random.default_rng(sample_seed(*at, "crop"))
-            cut = window(image.shape[:2], target, rng)
-            image, mask, *layers = (cut(array, fill) for array, fill in [(image, 0), *((a, ignore) for a in (mask, *layers))])
+        moved, hold = self._moved(pair, at), None
+        if target is not None:
+            rng = np.random.default_rng(sample_seed(*at, "aimed pixel"))
+            hold = pixel_of(moved.mask, target, self.spec, rng)
+            if hold is None:  # it was turned or cut out of sight, or was so small that resampling lost it
+                moved, hold = pair, pixel_of(pair.mask, target, self.spec, rng)
+        size, held, ignore = self.crop or pair.image.shape[:2], moved.objects, self.spec.ignore_index
+        image, mask = moved.image, moved.mask
+        if image.shape[:2] != size:
+            cut = window(image.shape[:2], size, np.random.default_rng(sample_seed(*at, "crop")), hold)
+            image, mask = cut(image, 0), cut(mask, ignore)
+            held = None if held is None else held._replace(ids=cut(held.ids, 0))
         if self.after.transforms:
             self.after.set_random_seed(sample_seed(*at, "look"))
             image = self.after(image=image)["image"]
-        if held is not None:
-            held = held._replace(ids=np.stack([_restored(layer, ignore) for layer in layers], -1))
         return Pair(image, mask, held)
+
+    def _moved(self, pair: Pair, at: tuple[int, int, int]) -> Pair:
+        """The pair after the transforms that move pixels; with its objects, as one list of one type.
+
+        OpenCV rounds the places of bytes and of wider numbers differently.
+        """
+        image, mask, held = pair
+        if not self.before.transforms:
+            return pair
+        self.before.set_random_seed(sample_seed(*at, "move"))
+        if held is None:
+            moved = self.before(image=image, mask=mask)
+            return Pair(moved["image"], moved["mask"])
+        ignore = self.spec.ignore_index
+        layers = [_spared(held.ids[..., i], ignore) for i in range(held.ids.shape[2])]
+        moved = self.before(image=image, masks=[mask.astype(np.int32), *layers])
+        moved_mask, *layers = moved["masks"]
+        ids = np.stack([_restored(layer, ignore) for layer in layers], -1)
+        return Pair(moved["image"], moved_mask.astype(mask.dtype), held._replace(ids=ids))
 
     def check(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Try every transform once for sure on a sample; ConfigError names the one that cannot take it."""
@@ -128,46 +140,37 @@ def _restored(ids: np.ndarray, ignore: int) -> np.ndarray:
     return (back - (back > ignore) if ignore > 0 else back).astype(np.int32)
 
 
-def window(size: tuple[int, int], goal: tuple[int, int], rng: np.random.Generator) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A random window of `goal` (H, W) for arrays of `size` (H, W ...): where they are smaller they are padded with a value."""
+def window(
+    size: tuple[int, int], goal: tuple[int, int], rng: np.random.Generator, hold: tuple[int, int] | None = None
+) -> Callable[[np.ndarray, int], np.ndarray]:
+    """A random window of `goal` (H, W) for arrays of `size` (H, W ...): where they are smaller they are padded with a value.
+
+    With `hold`, (row, column), one of the windows that show this pixel: anywhere in it, so that no place of it stands out.
+    """
     missing = [max(g - s, 0) for s, g in zip(size, goal, strict=True)]
     before = [int(rng.integers(m + 1)) for m in missing] if any(missing) else [0, 0]
-    start = [int(rng.integers(s + m - g + 1)) for s, m, g in zip(size, missing, goal, strict=True)]
+    last = [s + m - g for s, m, g in zip(size, missing, goal, strict=True)]  # where a window can begin at most
+    first = [0, 0]
+    if hold is not None:
+        places = [place + b for place, b in zip(hold, before, strict=True)]
+        first = [max(0, place - g + 1) for place, g in zip(places, goal, strict=True)]
+        last = [min(end, place) for end, place in zip(last, places, strict=True)]
+    start = [int(rng.integers(a, b + 1)) for a, b in zip(first, last, strict=True)]
     edges = [(b, m - b) for b, m in zip(before, missing, strict=True)]
-    place = tuple(slice(at, at + g) for at, g in zip(start, goal, strict=True))
+    cuts = tuple(slice(at, at + g) for at, g in zip(start, goal, strict=True))
 
     def cut(array: np.ndarray, fill: int) -> np.ndarray:
         if any(missing):
             array = np.pad(array, (*edges, (0, 0))[: array.ndim], constant_values=fill)
-        return array[place]
+        return array[cuts]
 
     return cut
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Image H W C at (H, W) `size`: averaged when it shrinks, linear when it grows."""
-    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    out = cv2.resize(image, size[::-1], interpolation=how)
-    return out if out.ndim == 3 else out[..., None]
-
-
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Mask H W (or H W K) at (H, W) `size`, nearest pixel centre; no id is ever mixed."""
-    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).reshape(*size, *mask.shape[2:])
-
-
-def resize_layers(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Maps of ids H W L at (H, W) `size`, as masks are resized; one by one, since OpenCV takes four channels at most."""
-    return np.stack([resize_mask(ids[..., i], size) for i in range(ids.shape[2])], -1)
-
-
-def scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(H, W) times `scale`, rounded, at least one pixel."""
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def check_scale(scale: float) -> None:
-    """ConfigError unless images can be resized by this factor."""
-    if not 0 < scale <= 16:
-        raise ConfigError(f"data.scale is {scale}; it must be above 0 (0.5 = half size).")
+def pixel_of(mask: np.ndarray, target: int, spec: Spec, rng: np.random.Generator) -> tuple[int, int] | None:
+    """(row, column) of a pixel of the class, any of them with equal probability; None if there is none."""
+    hits = np.flatnonzero((mask[..., target] == 1) if spec.mode == "multilabel" else (mask == target))
+    if not len(hits):
+        return None
+    row, column = divmod(int(hits[rng.integers(len(hits))]), mask.shape[1])
+    return row, column

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from seglab.tasks.base import Task
 
@@ -21,8 +22,8 @@ State = dict[str, Any]
 
 
 def capture(trainer: pl.Trainer, task: Task) -> State:
-    """This process's random states, the sums behind the epoch's training loss, gradients that wait for more batches, and
-    in a further process its own batch-norm statistics.
+    """This process's random states, the sums behind the epoch's training loss and ledger, gradients that wait for more
+    batches, and in a further process its own batch-norm statistics.
     """
     name, keys, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     cuda = torch.cuda.get_rng_state(task.device) if task.device.type == "cuda" else None
@@ -31,13 +32,16 @@ def capture(trainer: pl.Trainer, task: Task) -> State:
         "numpy": [name, keys.tolist(), *rest],
         "torch": torch.get_rng_state(),
         "cuda": cuda,
-        "sums": {
-            key: value.cpu().clone() for key, value in task.means("train").metric_state.items() if isinstance(value, Tensor)
-        },
+        "sums": _sums(task.means("train")),
+        "ledger": _sums(task.ledger),
         "gradients": _gradients(task) if trainer.accumulate_grad_batches > 1 else {},
         # The checkpoint holds those of the first process, and DDP evens them out only when gradients are.
         "buffers": {name: value.cpu().clone() for name, value in task.network.named_buffers()} if trainer.global_rank else {},
     }
+
+
+def _sums(metric: Metric) -> dict[str, Tensor]:
+    return {key: value.cpu().clone() for key, value in metric.metric_state.items() if isinstance(value, Tensor)}
 
 
 def _gradients(task: Task) -> dict[str, Tensor]:
@@ -55,8 +59,9 @@ def restore(state: State, task: Task, point: Point) -> None:
         torch.cuda.set_rng_state(state["cuda"], task.device)
     if point == "end":  # the next epoch begins with sums of its own
         return
-    for key, value in state["sums"].items():
-        setattr(task.means("train"), key, value.to(task.device))
+    for metric, sums in ((task.means("train"), state["sums"]), (task.ledger, state.get("ledger", {}))):  # older runs have none
+        for key, value in sums.items():
+            setattr(metric, key, value.to(task.device))
     for name, value in task.network.named_buffers():
         if name in state["buffers"]:
             value.copy_(state["buffers"][name])

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from seglab.data.module import DataModule, collate
 from seglab.data.objects import objects
-from seglab.data.transforms import resize_layers, scaled
+from seglab.data.resizing import resize_layers, scaled
 from seglab.errors import TrainingError
 from seglab.tasks.base import Batch, Task
 
@@ -146,7 +146,9 @@ def _attempt(size: int, task: Task, data: DataModule, make: MakeTrainer, device:
 
 def _shape(data: DataModule) -> tuple[int, int]:
     """(H, W) of a training image, the largest where there are several sizes."""
-    return data.augment.crop or max((scaled(s, data.scale) for s in data.source.sizes("train")), key=lambda s: s[0] * s[1])
+    return data.augment.crop or max(
+        (scaled(s, data.scale) for s in data.source.seen_sizes("train")[0]), key=lambda s: s[0] * s[1]
+    )
 
 
 def _training(size: int, data: DataModule, pin: bool) -> DataLoader:

@@ -10,9 +10,6 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seglab.data.counting import Counts, class_counts
-from seglab.data.source import Source
-
 EVERY = 0.5  # seconds between two looks at the loss, each of which makes a CUDA device wait
 
 
@@ -121,10 +118,3 @@ class Bar(Callback):
         if self.live:
             self.live.stop()
             self.live = None
-
-
-def class_pixels(source: Source, out: Console) -> Counts:
-    """How often each class occurs in the training masks, which takes a while: for class weights that follow from it."""
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        line = bar.add_task("counting the classes of the training masks")
-        return class_counts(source, "train", lambda done, total: bar.update(line, completed=done, total=total))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def class_table(task: Task, phase: Phase) -> Config:
     return {name: {k: v for t in tables for k, v in t.get(name, {}).items()} for name in task.spec.classes}
 
 
-def write_counts(task: Task, phase: Phase, ids: list[str], run: Path) -> None:
+def write_counts(task: Task, phase: Phase, ids: Sequence[str], run: Path) -> None:
     """per_image.csv, confusion.csv and confidence.csv of a phase that just ended, as far as its metrics have them."""
     counted, sure = _first(task, phase, "rows"), _first(task, phase, "table")
     if counted is not None:

@@ -25,11 +25,11 @@ MUCH = 0.2  # of the time
 def header(out: Console, name: str, where: str, source: Source, network: nn.Module, run: Path) -> None:
     """Name and device, the data, the network, the run folder."""
     counts = ", ".join(f"{len(source.ids(s))} {s}" for s in ("train", "val", "test"))
-    first = source.sizes("train") or source.sizes("val") or source.sizes("test")
-    sizes = f"{first[0][0]}x{first[0][1]}" if len(set(first)) == 1 else f"{len(set(first))} sizes"
+    sizes = next((found for s in ("train", "val", "test") if (found := source.seen_sizes(s)[0])), set())
+    size = "x".join(map(str, *sizes)) if len(sizes) == 1 else f"{len(sizes)} sizes"
     classes = ", ".join(source.spec.classes[:12]) + (", ..." if source.spec.num_classes > 12 else "")
     out.print(Text.assemble((f"seglab {__version__}", "bold"), f"  {visible(name)}"))
-    what = f"{source.name}: {counts}; {sizes}, {source.spec.channels} channels; {source.spec.mode}: {classes}"
+    what = f"{source.name}: {counts}; {size}, {source.spec.channels} channels; {source.spec.mode}: {classes}"
     out.print(f"  data     {visible(what)}", markup=False)
     out.print(f"  network  {_short(count(network))} parameters on {where}", markup=False)
     out.print(f"  run      {shown(run)}", markup=False)
@@ -106,6 +106,7 @@ _PLACES = {
     "results.json": "scores, per class too; settings, versions, speed",
     "per_image.csv": "counts of every test image",
     "metrics.csv": "one row an epoch",
+    "ledger.csv": "what each epoch showed of each class",
     "checkpoints/best.ckpt": "python -m seglab.evaluate|predict ckpt=...",
     "predictions": "image, truth, prediction, errors side by side",
     "examples": "best, median and worst scored images, for python -m seglab.report",

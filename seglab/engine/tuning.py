@@ -22,13 +22,13 @@ from rich.text import Text
 from torch.optim import Optimizer
 
 from seglab.build import check_type
+from seglab.data.counting import class_counts
 from seglab.data.module import DataModule
 from seglab.data.source import Source
 from seglab.engine import assemble, disk, keys, launch, recipe, running, summary
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.largest_batch import search
 from seglab.engine.lr_range import Curve, Sweep, rate_multiples
-from seglab.engine.progress import class_pixels
 from seglab.errors import ConfigError, TrainingError, shown
 from seglab.tasks.base import Task
 from seglab.tasks.watch import NotFiniteError
@@ -135,7 +135,7 @@ def _bench(job: Job) -> Iterator[Bench]:
         small = {"trainer": alone, "scheduler": {}, "callbacks": {}, "ema": None, "optimizer": config["optimizer"] | held}
         pl.seed_everything(config["seed"], verbose=False)
         source = assemble.source(config)
-        task = assemble.task(config | small, source.spec, None, cache(lambda: class_pixels(source, out)))
+        task = assemble.task(config | small, source.spec, None, cache(lambda: class_counts(source, "train")))
         data = assemble.datamodule(config, source, task.separates, pin_memory=running.where_to_run(config)[1].type == "cuda")
         data.check()
         bench = Bench(config | small, out, source, task, data, devices)

@@ -13,12 +13,13 @@ from seglab.report.matrix import matrix, mistakes
 from seglab.report.pictures import Example, read_examples
 from seglab.report.reading import AGAIN, DECODED, Reading, half_widths, numbers, read
 from seglab.report.run_figures import Figure, curves, precision_recall, reliability
+from seglab.report.seen import seen
 from seglab.results import higher_is_better, is_number, part
 
 SECTIONS = (
-    ("summary", "Summary"), ("curves", "Training"), ("classes", "Classes"), ("confusion", "Confusion"), ("images", "Images"),
-    ("probabilities", "Probabilities"), ("scores", "All scores"), ("data", "Data"), ("settings", "Settings"),
-    ("environment", "Environment"), ("passport", "Definition"),
+    ("summary", "Summary"), ("curves", "Training"), ("seen", "What was seen"), ("classes", "Classes"),
+    ("confusion", "Confusion"), ("images", "Images"), ("probabilities", "Probabilities"), ("scores", "All scores"),
+    ("data", "Data"), ("settings", "Settings"), ("environment", "Environment"), ("passport", "Definition"),
 )  # fmt: skip
 COLUMNS = ("iou", "dice", "precision", "recall", "pixel_ap", "ap", "ap50", "support")
 DEVICE = ("accelerator", "devices", "precision")  # of the trainer
@@ -61,6 +62,7 @@ def _content(found: Reading, settings: Settings, half: Halves) -> dict[str, Any]
         "headline": found.headline, "split": found.split, "value": metrics.get(found.headline),
         "half": half[0] if half and found.headline.endswith("/iou") else None,
         "passport": _passport(results), "again": AGAIN,
+        "seen": seen(results),
         "figures": _curves(found, str(config.get("mode", "auto"))), "probabilities": _probabilities(found),
         "ece": f"{found.split}/ece", "metrics": metrics, "scores": _scores(metrics),
         "matrix": matrix(found.confusion, found.classes, found.ignored) if found.confusion is not None else [],

@@ -19,6 +19,7 @@ from torchmetrics import Metric, MetricCollection
 
 from seglab.errors import ConfigError
 from seglab.tasks.grouping import Grouping
+from seglab.tasks.ledger import Ledger
 from seglab.tasks.optimization import Optimization
 from seglab.tasks.truth import truth
 from seglab.tasks.watch import FiniteWatch
@@ -81,6 +82,7 @@ class Task(pl.LightningModule):
         # A ModuleDict refuses the key "train", which is a method of every Module.
         phases: tuple[Phase, ...] = ("train", "val", "test")
         self._means = nn.ModuleDict({f"{p}_": Means(self.losses(p)) for p in phases})
+        self.ledger = Ledger(spec.num_classes)
         self.watch = FiniteWatch()
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation and test, in full precision
         self.class_scores: dict[str, dict[str, float]] = {}
@@ -163,6 +165,8 @@ class Task(pl.LightningModule):
             self.means(phase).update(torch.stack(values), len(batch["image"]))
         if phase == "train":
             self.watch.look(loss, batch["index"], self.global_step)
+            if "seen" in batch:
+                self.ledger.update(batch["seen"])
         else:
             decoded = self.decode(output)
             told = self._objects(output, decoded, batch)
@@ -193,6 +197,7 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
         self.means("train").reset()
+        self.ledger.reset()
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
         self.watch.settle()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from seglab.data.cache import user_cache
 from seglab.data.cells import Cells
-from seglab.data.counting import class_counts
+from seglab.data.counting import class_counts, tally
+from seglab.data.folder import Folder
 from seglab.data.source import Source
 from seglab.errors import DataError
 from seglab.types import Mode, Sample, Spec
@@ -73,10 +77,9 @@ def test_all_ignored_and_no_images() -> None:
     assert class_counts(Drawn("multiclass", images=0), "train") == ([0, 0, 0], [0, 0, 0])
 
 
-def test_progress_and_the_masks_alone_where_a_source_has_them() -> None:
-    source, told = Drawn("multiclass"), []
-    expected = class_counts(source, "train", progress=lambda done, total: told.append((done, total)))
-    assert told == [(i, 20) for i in range(1, 21)]
+def test_the_masks_alone_are_read_where_a_source_has_them() -> None:
+    source = Drawn("multiclass")
+    expected = class_counts(source, "train")
     source.load_mask = lambda split, index: source.masks[index]  # type: ignore[attr-defined]
     source.reads.clear()
     assert class_counts(source, "train") == expected
@@ -102,3 +105,51 @@ def test_a_bad_mask_is_the_sources_own_error_and_ends_the_reading() -> None:
 def test_the_drawn_cells() -> None:
     counts = class_counts(Cells(size=64, train=5, val=1, test=1), "train")
     assert sum(counts.pixels) == 5 * 64 * 64 == counts.present[0]
+
+
+def folder(root: Path, seed: int = 0) -> Folder:
+    rng = np.random.default_rng(seed)
+    for part in ("images", "masks"):
+        (root / "train" / part).mkdir(parents=True, exist_ok=True)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 255, (20, 30, 3), np.uint8)).save(root / "train" / "images" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 3, (20, 30), np.uint8)).save(root / "train" / "masks" / f"{i}.png")
+    return Folder(root, classes=["a", "b", "c"])
+
+
+def counted(source: Source) -> int:
+    """How many masks are read when the classes are counted."""
+    reads: list[int] = []
+    load = source.load_mask
+    source.load_mask = lambda split, index: reads.append(index) or load(split, index)  # type: ignore[method-assign, func-returns-value]
+    try:
+        tally(source, "train")
+    finally:
+        source.load_mask = load  # type: ignore[method-assign]
+    return len(reads)
+
+
+def test_what_was_counted_is_remembered_and_a_changed_mask_is_counted_again(tmp_path: Path) -> None:
+    source = folder(tmp_path)
+    first = tally(source, "train")
+    assert counted(source) == 0
+    assert all((a == b).all() for a, b in zip(first, tally(Folder(tmp_path, classes=["a", "b", "c"]), "train"), strict=True))
+    path = tmp_path / "train" / "masks" / "3.png"
+    mask = np.array(Image.open(path))
+    mask[0] = 2
+    time.sleep(0.01)
+    Image.fromarray(mask).save(path)
+    changed = Folder(tmp_path, classes=["a", "b", "c"])
+    assert tally(changed, "train").pixels[3].tolist() == np.bincount(mask.ravel(), minlength=3).tolist()
+    assert tally(changed, "train", 0.5).pixels[3].sum() == 150
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", None])
+def test_a_damaged_memory_is_ignored(tmp_path: Path, damage: bytes | None) -> None:
+    source = folder(tmp_path, seed=1)
+    first = tally(source, "train")
+    for file in user_cache().glob("classes-*"):
+        file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
+    assert counted(source) == 6
+    assert (tally(source, "train").pixels == first.pixels).all()
+    assert counted(source) == 0

@@ -16,8 +16,9 @@ from seglab.data.cells import Cells
 from seglab.data.mixing import ClassMix, CopyPaste, CutMix, Mosaic
 from seglab.data.module import DataModule, collate
 from seglab.data.objects import Objects, Pair, layered, merged, objects
+from seglab.data.resizing import resize_layers
 from seglab.data.source import Source
-from seglab.data.transforms import Augment, resize_layers
+from seglab.data.transforms import Augment
 from seglab.errors import ConfigError
 from seglab.types import Spec
 
@@ -176,7 +177,7 @@ def test_copy_paste_needs_objects():
 def test_copy_paste_serves_semantic_training_too():
     data = DataModule(Numbered(), {}, 3, batch_size=5, num_workers=0, mix=CopyPaste(p=1))
     batch = next(iter(data.train_dataloader()))
-    assert batch.keys() == {"image", "mask", "index"}
+    assert batch.keys() == {"image", "mask", "index", "seen"}
     image, mask = batch["image"], batch["mask"]
     assert len(image[:, 0].unique()) > 1
     known = np.array([0, 2, 3, 1, 2, 3, 1])  # the class of ids 0..6

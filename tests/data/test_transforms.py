@@ -18,7 +18,8 @@ from seglab.config import conf_dir, load, plain
 from seglab.data.cells import Cells
 from seglab.data.module import DataModule
 from seglab.data.objects import Pair
-from seglab.data.transforms import Augment, resize_image, resize_mask, window
+from seglab.data.resizing import resize_image, resize_mask
+from seglab.data.transforms import Augment, window
 from seglab.errors import ConfigError
 from seglab.types import Spec
 

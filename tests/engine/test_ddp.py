@@ -57,6 +57,7 @@ def test_a_training_step_of_two_processes_sees_the_images_of_one(run, train):
     alone = train("trainer.max_epochs=2", "data.val=5", "data.test=3", "optimizer.lr=5e-3")
     one, two = (list(csv.DictReader((f / "metrics.csv").open())) for f in (alone["run"], folder))
     assert [r["lr"] for r in one] == [r["lr"] for r in two]
+    assert (alone["run"] / "ledger.csv").read_bytes() == (folder / "ledger.csv").read_bytes()
     # Dice and batch norm look at the images of one process, so the losses are near, not equal.
     assert [float(r["train/loss"]) for r in one] == pytest.approx([float(r["train/loss"]) for r in two], rel=0.1)
 

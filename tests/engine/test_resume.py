@@ -65,6 +65,7 @@ def equal_runs(one, other):
         same(a["callbacks"], {k: v for k, v in b["callbacks"].items()}, f"{name}.callbacks")
     same(*(torch.load(r / "checkpoints" / "last.ckpt", weights_only=True)["exact"] for r in (one, other)), "exact")
     assert (one / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    assert (one / "ledger.csv").read_bytes() == (other / "ledger.csv").read_bytes()
     assert (one / "per_image.csv").read_bytes() == (other / "per_image.csv").read_bytes()
     a, b = results.read_results(one), results.read_results(other)
     assert a["metrics"] == b["metrics"]

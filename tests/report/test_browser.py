@@ -34,7 +34,7 @@ def test_every_picture_and_figure_is_shown(opened):
         opened.evaluate(
             "[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().height > 100).length"
         )
-        == 5
+        == 6
     )
 
 

@@ -87,7 +87,11 @@ def same_numbers(folder, found: Page) -> None:
     known = leaves(json.loads((folder / "results.json").read_text(encoding="utf-8")))
     for key, shown in found.keyed.items():
         assert json.loads(shown) == known[key], key
-    wanted = [k for k in known if k.startswith(("metrics.", "passport.", "data.counts.", "speed.", "seconds", "parameters"))]
+    wanted = [
+        k
+        for k in known
+        if k.startswith(("metrics.", "passport.", "ledger.", "data.counts.", "speed.", "seconds", "parameters"))
+    ]
     wanted += [k for k in known if k.startswith("per_class.test.")]
     assert set(wanted) <= set(found.keyed)
 
@@ -156,7 +160,7 @@ def test_every_section_is_filled_where_all_files_are_there(whole):
     found = Page(whole)
     missing = [a for _, a in found.tags if a.get("class") == "missing"]
     assert not missing
-    assert [tag for tag, _ in found.tags].count("svg") == 5
+    assert [tag for tag, _ in found.tags].count("svg") == 6
 
 
 def test_hostile_names_are_text(tmp_path, whole):
@@ -213,9 +217,11 @@ def test_a_page_without_any_file_but_results_says_so_of_each(folder, tmp_path):
 
 def test_an_older_run_has_a_page(folder, tmp_path):
     results = json.loads((folder / "results.json").read_text())
-    del results["passport"], results["data"]["colors"]
+    del results["passport"], results["ledger"], results["data"]["colors"]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert "No passport" in made(tmp_path).text
+    text = made(tmp_path).text
+    assert "No passport" in text
+    assert "No ledger" in text
 
 
 def test_a_run_that_is_not_scored_has_a_page(folder, tmp_path):
@@ -237,6 +243,7 @@ def test_parts_of_other_types_are_left_out(copy):
         "git": [],
         "choices": None,
         "passport": {"definition": 3},
+        "ledger": {"samples": 3, "epochs": 1, "per_class": {"cell": {"images": "many"}, "dust": [1]}},
     }
     assert "No score on test" in made(change(copy, **parts)).text
 
