@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "seglab"
 ROOMS = ("data", "models", "losses", "metrics", "tasks", "viz", "stats")
-DOORS = ("train", "evaluate", "predict", "check", "tune", "compare", "report", "export")
+DOORS = ("train", "evaluate", "predict", "check", "convert", "tune", "compare", "report", "export")
 BASE = {"types", "errors", "processes"}
 ALLOWED = {
     "__init__": set(), "__main__": {"__init__"}, "types": {"errors"}, "errors": set(), "config": {"errors", "config", "build", "processes"},
@@ -22,7 +22,7 @@ ALLOWED = {
     "rle": {"types"}, **{room: BASE | {room} for room in ROOMS}, "models": BASE | {"models", "torchfile"},
     **{room: BASE | {room, "rle"} for room in ("data", "metrics", "tasks", "viz")},
     **{door: BASE | {"engine", "config", "checkpoint", "results", "data", "stats", "viz"} for door in DOORS},
-    "check": BASE | {"build", "config", "data"},
+    "check": BASE | {"build", "config", "data", "report"},
     "compare": BASE | {"compare", "config", "report", "results", "stats", "sweep", "weights_and_biases"},
     "report": BASE | {"report", "compare", "results", "stats", "viz", "sweep"},
 }  # fmt: skip
@@ -84,6 +84,7 @@ QUICK = (
     "seglab.config",
     "seglab.train",
     "seglab.check",
+    "seglab.convert",
     "seglab.results",
     "seglab.types",
     "seglab.sweep.pool",

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 # Settings that say where and how a run is watched, not what it computes.
-BESIDE = ("logger", "keep", "name", "pictures", "resume")
+BESIDE = ("logger", "keep", "name", "pictures", "resume", "check")
 BESIDE_KEYS = {"data": ("num_workers", "cache", "cache_dir", "cache_gb"), "trainer": ("log_every_n_steps",)}
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from seglab import checkpoint, results
 from seglab.checkpoint import Checkpoint
 from seglab.config import write_hydra
+from seglab.data.counting import class_counts
 from seglab.data.module import DataModule
 from seglab.data.source import Source
 from seglab.engine import assemble, determinism, disk, launch, pictures, recipe, resuming, running, scoring, summary, trackers
@@ -25,7 +26,9 @@ from seglab.engine.inference import Predictor
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.keeping import Best, Keep
 from seglab.engine.keys import check_top
-from seglab.engine.progress import Bar, class_pixels
+from seglab.engine.ledger import LedgerCsv
+from seglab.engine.progress import Bar
+from seglab.engine.quick_check import quick_check
 from seglab.engine.record import Record, completed, describe
 from seglab.engine.signals import Interrupts
 from seglab.engine.tracking import Trackers
@@ -38,7 +41,8 @@ log = logging.getLogger("seglab")
 Config = dict[str, Any]
 PHASES: tuple[Phase, ...] = ("train", "val")  # whose losses `monitor` may name
 FILES = (
-    "results.json", "per_image.csv", "metrics.csv", "checkpoints/best.ckpt", "predictions", "examples", "train.log", "wandb",
+    "results.json", "per_image.csv", "metrics.csv", "ledger.csv", "checkpoints/best.ckpt", "predictions", "examples",
+    "train.log", "wandb",
 )  # fmt: skip
 
 
@@ -105,7 +109,9 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
     config, run, saved, out = job.config, job.run, job.saved, job.out
     pl.seed_everything(config["seed"], verbose=False)
     source = assemble.source(config)
-    task = assemble.task(config, source.spec, saved.state if saved else None, cache(lambda: class_pixels(source, out)))
+    if saved is None:
+        quick_check(config, source)
+    task = assemble.task(config, source.spec, saved.state if saved else None, cache(lambda: class_counts(source, "train")))
     if config["compile"] and task.finds_objects:
         raise ConfigError(
             "compile=true: a detector's tensors change their sizes with every image, so that it would be compiled again and "
@@ -122,8 +128,8 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
     keep = Keep(run / "checkpoints" / "last.ckpt", interrupts, config["keep"], record.seconds)
     best, speed, stamp = _best(run, monitor, higher), Speed(), Stamp({})
     bar = Bar(out, monitor or "", higher)
-    rows = MetricsCsv(run / "metrics.csv")
-    callbacks: list[Callback] = [speed, keep, *recipe.callbacks(config, task), rows, stamp, Trackers(), bar, best]
+    rows, ledger = MetricsCsv(run / "metrics.csv"), LedgerCsv(run / "ledger.csv")
+    callbacks: list[Callback] = [speed, keep, *recipe.callbacks(config, task), rows, ledger, stamp, Trackers(), bar, best]
     if config["patience"] is not None and monitor:
         # A score may be no number where validation images show nothing to score; of losses, FiniteWatch knows.
         patience = {"patience": config["patience"], "check_on_train_epoch_end": _at_end(monitor), "check_finite": False}
@@ -157,7 +163,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         record.content["score"] = record.content["metrics"].get(monitor or "", float(top) if top is not None else None)
         if monitor and record.content["score"] != record.content["score"]:
             log.warning("%s was no number: the images show nothing that it could score; choose another monitor=", monitor)
-        record.content["speed"] = speed.numbers()
+        record.content |= {"speed": speed.numbers(), "ledger": ledger.totals(task)}
         drawn = config["pictures"] and trainer.is_global_zero
         shown = _draw(task, trainer, data, config["pictures"], record) if drawn else []
         trackers.report(made, {**record.content, "seconds": record.seconds()}, shown)

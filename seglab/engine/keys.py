@@ -17,8 +17,10 @@ TOP = {
     "seed": int | None, "monitor": str, "mode": Literal["auto", "max", "min"], "patience": int | None, "test": bool,
     "pictures": int, "name": str | None, "callbacks": dict, "resume": str | None, "keep": dict,
     "deterministic": bool | Literal["warn"], "ema": float | None, "compile": bool,
+    "check": str | bool,
 }  # fmt: skip
 KEEP = ("every_steps", "every_minutes")
+CHECKS = ("quick", "off")
 
 
 def check_top(config: Config) -> Config:
@@ -26,6 +28,7 @@ def check_top(config: Config) -> Config:
 
     ConfigError for an unknown key or a wrong type at the top.
     """
+    config = {"check": "quick", **config}  # older runs lack the key
     for key, value in config.items():
         if key not in TOP and key not in GROUPS:
             raise ConfigError(f"There is no key '{key}'.{nearest(key, [*TOP, *GROUPS])}")
@@ -38,6 +41,10 @@ def check_top(config: Config) -> Config:
         config = {**config, "monitor": f"val/{kind.headline}"}
     if config["ema"] is not None and not 0 < config["ema"] < 1:
         raise ConfigError(f"ema is {config['ema']}; it must be above 0 and below 1 (0.999), or null for no average.")
+    if (check := config["check"]) not in CHECKS:
+        hint = " In a YAML file write 'off' in quotes." if check is False else nearest(str(check), CHECKS)
+        told = str(check).lower() if isinstance(check, bool) else check
+        raise ConfigError(f"check is {told}; it must be quick or off.{hint}")
     if config["pictures"] < 0:
         raise ConfigError(f"pictures is {config['pictures']}; it must be 0 or more.")
     check_type(config["keep"].get("every_steps"), int | None, "keep.every_steps")

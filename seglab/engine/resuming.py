@@ -20,13 +20,13 @@ Config = dict[str, Any]
 
 # What may change without changing what is computed; `data.root` and `model.weights` may have moved with the machine.
 HARMLESS = (
-    "logger", "keep", "name", "pictures", "test", "resume", "data.root", "data.num_workers", "data.cache", "data.cache_dir",
-    "data.cache_gb", "metrics.calibration", "model.weights", "trainer.devices", "trainer.max_epochs",
+    "logger", "keep", "name", "pictures", "test", "resume", "check", "data.root", "data.num_workers", "data.cache",
+    "data.cache_dir", "data.cache_gb", "metrics.calibration", "model.weights", "trainer.devices", "trainer.max_epochs",
     "trainer.log_every_n_steps",
 )  # fmt: skip
 
 # Keys that older runs lack, with the values that change nothing.
-INERT = {"data.fold": 0, "data.split_seed": 0}
+INERT = {"check": "quick", "data.fold": 0, "data.sampling": None, "data.split_seed": 0}
 
 EXACT = {"point": str, "position": list, "ranks": list, "stepped": int, "seconds": float, "max_epochs": int}  # by Keep
 

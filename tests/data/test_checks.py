@@ -494,11 +494,11 @@ def test_folds_are_judged_as_they_would_be_trained_on(root):
 
 
 def test_unchanged_files_are_not_read_again_and_changed_ones_are(root, monkeypatch):
-    from seglab.data.checks import doctor
+    from seglab.data.checks import gather
 
     read = []
-    real = doctor.look_at
-    monkeypatch.setattr(doctor, "look_at", lambda *told: read.append(told[0]) or real(*told))
+    real = gather.look_at
+    monkeypatch.setattr(gather, "look_at", lambda *told: read.append(told[0]) or real(*told))
     before = examine(root).to_dict()
     assert len(read) == 16
     assert examine(root).to_dict() == before

@@ -106,6 +106,7 @@ def _one(clip: Clip, by: str) -> Finding:
         "meetings": len(clip.meets),
         "gap": gap,
         "correlation": float(clip.like[n]),
+        "meet": [a, b],
     }
     return Finding("warning", "clip_across_splits", text, _files([clip]), evidence, _remedy([clip], by))
 

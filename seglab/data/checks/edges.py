@@ -73,5 +73,6 @@ def _middle(pixels: np.ndarray) -> np.ndarray:
 
 
 def _slope(image: np.ndarray) -> np.ndarray:
-    gray = image.mean(axis=2, dtype=np.float32)
+    flat = np.ascontiguousarray(image).reshape(-1, image.shape[2])
+    gray = cv2.reduce(flat, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F).reshape(image.shape[:2])
     return np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))

@@ -13,6 +13,7 @@ from seglab.data.checks.edges import agreement, border
 from seglab.data.checks.looks import THUMB, Fault, Label, Look, Picture, Plane
 from seglab.data.mask_codec import codes, is_gray
 from seglab.data.reading import Header, read_header, read_image, read_mask
+from seglab.data.shards_bytes import opened
 from seglab.errors import DataError
 from seglab.types import Sample
 
@@ -87,6 +88,18 @@ def _image(path: str, faults: list[Fault]) -> tuple[Picture | None, np.ndarray |
         return None, None
 
 
+def decoded(path: str, layered: bool) -> tuple[Label, list[np.ndarray]] | None:
+    """A mask's Label (without what is counted) and its planes of values; None where it cannot be read."""
+    try:
+        header, stored = read_header(path), read_mask(path)
+        kind, planes = _planes(stored, header, layered, path)
+    except DataError:
+        return None
+    layers = stored.shape[2] if stored.ndim == 3 else 1
+    size = (header.height, header.width, layers, header.alpha, header.dtype, header.format, False)
+    return Label(*size, kind, (), False, ""), planes
+
+
 def _mask(path: str, layered: bool, faults: list[Fault]) -> tuple[Label | None, np.ndarray | None]:
     if _is_empty(path):
         faults.append(Fault("mask", "empty_file", "the file is empty"))
@@ -146,6 +159,8 @@ def _indexed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _areas(inside: np.ndarray) -> dict[int, int]:
+    x, y, width, height = cv2.boundingRect(inside.view(np.uint8))
+    inside = inside[y : y + height, x : x + width]  # a class is seldom everywhere, and components are most of the work
     count, _, stats, _ = cv2.connectedComponentsWithStats(inside.view(np.uint8), connectivity=8)
     return _tally(stats[1:count, cv2.CC_STAT_AREA])
 
@@ -183,7 +198,7 @@ def _orientation(path: str, kind: str) -> int:
     if kind not in ("jpeg", "png"):
         return 1
     try:
-        with Image.open(path) as image:
+        with opened(path) as file, Image.open(file) as image:
             return int(image.getexif().get(_ORIENTATION, 1) or 1)
     except Exception:  # a damaged tag harms nobody, as it is ignored
         return 1

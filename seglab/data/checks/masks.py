@@ -15,20 +15,25 @@ _MANY_IDS, _STEPS = 20, 3
 _FILL = "unlabelled"
 
 
-def of_masks(masks: Masks, told: Told, mode: str | None, foreground: bool, meaning: Meaning | None, why: str) -> list[Finding]:
-    """All findings about the values of masks; where none explains why training refuses them, `why` is told."""
+def of_masks(
+    masks: Masks, told: Told, mode: str | None, foreground: bool, meaning: Meaning | None, why: str, sample: bool = False
+) -> list[Finding]:
+    """All findings about the values of masks; where none explains why training refuses them, `why` is told.
+
+    Of a `sample` nothing is said that holds for all masks only.
+    """
     deep = layered(masks, mode, foreground)
     found = of_channels(masks, told, mode, foreground, deep)
     numbered = [one for one in masks if one[1].kind == "ids"]
     if not deep and numbered:
         checks = (_smoothed, _objects, _two_scales, _off_by_one, _nothing)
-        for check in checks:
+        for check in checks[: -1 if sample else None]:
             more = check(numbered, told, foreground, meaning)
             found += more
             if any(one.severity == "error" for one in more):
                 break  # the others would only tell of the same values
     if meaning is not None and not any(one.severity == "error" for one in found):
-        found += [*unknown(masks, meaning), *_full_scale(masks, told, meaning)]
+        found += [*unknown(masks, meaning, told.classes is None), *_full_scale(masks, told, meaning)]
     if meaning is None and not any(one.severity == "error" for one in found):
         found.append(Finding("error", "mask_values", why))
     return found
@@ -58,7 +63,9 @@ def _smoothed(masks: Masks, told: Told, foreground: bool, meaning: Meaning | Non
         f"{named(files)}."
     )
     evidence = {"values": len(between), "share": share, "main": main}
-    severity: Severity = "warning" if foreground else "error"
+    # Among ids that were given names there may be many thin classes.
+    named_all = told.classes is not None and meaning is not None and between <= meaning.ids.keys()
+    severity: Severity = "warning" if foreground or named_all else "error"
     remedy = "export the masks without smoothing (nearest neighbour)"
     return [Finding(severity, "smoothed_masks", text, files, evidence, remedy)]
 
@@ -85,6 +92,8 @@ def _two_scales(masks: Masks, told: Told, foreground: bool, meaning: Meaning | N
         return []
     ones = [look.mask for look, label in masks if label.values in ({0, 1}, {1})]
     full = [look.mask for look, label in masks if label.values in ({0, 255}, {255})]
+    if not any({0, 255} == label.values for _, label in masks):  # masks of 255 alone may be void all over
+        return []
     if not ones or not full or len(ones) + len(full) + sum(label.values == {0} for _, label in masks) < len(masks):
         return []
     fewer = min(ones, full, key=len)
@@ -127,8 +136,8 @@ def _nothing(masks: Masks, told: Told, foreground: bool, meaning: Meaning | None
     return [Finding("error", "empty_masks", text, files, {"value": only}, "export the masks again")]
 
 
-def unknown(masks: Masks, meaning: Meaning) -> list[Finding]:
-    """Values that no class has: which, in how many pixels, in which files."""
+def unknown(masks: Masks, meaning: Meaning, counted: bool = False) -> list[Finding]:
+    """Values that no class has: which, in how many pixels, in which files. `counted`: classes are not told, but counted."""
     pixels, files, ignored = Counter[int](), list[str](), False
     for look, label in masks:
         bad = {v: n for plane in label.planes for v, n in plane.values.items() if meaning.of(label, v) is None}
@@ -152,6 +161,8 @@ def unknown(masks: Masks, meaning: Meaning) -> list[Finding]:
     remedy = f"add the {what} as a class, or correct the masks"
     if len(pixels) == 1 and not meaning.colored and meaning.mode != "multilabel" and not ignored:
         remedy = f"data.ignore_index={some[0]}"
+    if counted and not meaning.colored and meaning.mode != "binary":
+        remedy = f"data.classes=[...] with a name for each id up to {max(pixels)}"
     values = {str(rgb(v)) if meaning.colored else str(v): n for v, n in pixels.most_common(64)}
     kind = "unknown_colors" if meaning.colored else "unknown_ids"
     return [Finding("error", kind, text, tuple(files), {"pixels": values, "share": share}, remedy)]

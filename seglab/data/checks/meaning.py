@@ -68,7 +68,7 @@ def understand(
     is_deep = layered(masks, mode, foreground)
     seen = [Seen(look.mask, None if label.kind == "colors" else frozenset(label.values)) for look, label in masks]
     try:
-        with _silence():
+        with silence():
             rules = decide(told, mode, foreground, max(label.channels(is_deep) for _, label in masks), is_deep, seen)
     except SeglabError as error:
         return None, str(error)
@@ -82,7 +82,7 @@ def of_rules(rules: Rules) -> Meaning:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """The rules log what they assume; here findings say it."""
     log = logging.getLogger("seglab")
     before, log.disabled = log.disabled, True

@@ -28,18 +28,34 @@ class Row:
 
 @dataclass
 class Share:
-    """One split: its images, its pixels, of these void; a row for each class; {area: objects} for each class."""
+    """One split: its images, its pixels, of these void; a row for each class; {area: objects} for each class.
+
+    mean, std: of each channel over all pixels, on the scale 0..1; empty where images differ in channels.
+    """
 
     images: int = 0
     pixels: int = 0
     void: int = 0
     rows: list[Row] = field(default_factory=list)
     areas: list[Counter[int]] = field(default_factory=list)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        rows = {name: asdict(row) for name, row in zip(classes, self.rows, strict=True)}
-        return {"images": self.images, "pixels": self.pixels, "void": self.void, "classes": rows}
+        """Plain numbers for JSON; `sizes` of a class counts its objects of 1, 2-3, 4-7, 8-15 ... pixels."""
+        rows = {
+            name: {**asdict(row), "sizes": _octaves(areas)}
+            for name, row, areas in zip(classes, self.rows, self.areas, strict=True)
+        }
+        told = {"images": self.images, "pixels": self.pixels, "void": self.void}
+        return {**told, "mean": list(self.mean), "std": list(self.std), "classes": rows}
+
+
+def _octaves(areas: Counter[int]) -> list[int]:
+    counts = [0] * max((size.bit_length() for size in areas), default=0)
+    for size, n in areas.items():
+        counts[size.bit_length() - 1] += n
+    return counts
 
 
 def count(looks: Mapping[str, Sequence[Look]], meaning: Meaning) -> dict[str, Share]:
@@ -50,6 +66,7 @@ def count(looks: Mapping[str, Sequence[Look]], meaning: Meaning) -> dict[str, Sh
 def _share(looks: Sequence[Look], meaning: Meaning) -> Share:
     classes = range(len(meaning.classes))
     share = Share(len(looks), rows=[Row() for _ in classes], areas=[Counter() for _ in classes])
+    share.mean, share.std = _tone(looks)
     for look in looks:
         if look.label is None:
             continue
@@ -71,6 +88,17 @@ def _share(looks: Sequence[Look], meaning: Meaning) -> Share:
         if row.objects is not None:
             row.objects, row.area = sum(areas.values()), _median(areas)
     return share
+
+
+def _tone(looks: Sequence[Look]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    pictures = [look.picture for look in looks if look.picture]
+    if len({picture.channels for picture in pictures}) != 1:
+        return (), ()
+    mean, std = (np.array([getattr(picture, what) for picture in pictures]) for what in ("mean", "std"))
+    weight = np.array([picture.height * picture.width for picture in pictures], np.float64)
+    middle = np.average(mean, 0, weight)
+    spread = np.sqrt(np.average(std**2 + (mean - middle) ** 2, 0, weight))
+    return tuple(middle.tolist()), tuple(spread.tolist())
 
 
 def _class(of: int | None, plane: int, meaning: Meaning, label: Label) -> int | None:
@@ -107,7 +135,7 @@ def of_classes(shares: Mapping[str, Share], meaning: Meaning) -> list[Finding]:
     """Findings about what classes the splits show."""
     there = {split: share for split, share in shares.items() if share.images}
     pixels = [sum(share.rows[k].pixels for share in there.values()) for k in range(len(meaning.classes))]
-    total, void = sum(share.pixels for share in there.values()), sum(share.void for share in there.values())
+    total, nowhere = sum(share.pixels for share in there.values()), sum(share.void for share in there.values())
     found = []
     never = [name for name, n in zip(meaning.classes, pixels, strict=True) if not n]
     if never and any(pixels):
@@ -115,16 +143,22 @@ def of_classes(shares: Mapping[str, Share], meaning: Meaning) -> list[Finding]:
         remedy = "correct the masks, or leave the class out of data.classes"
         found.append(Finding("warning", "class_never_seen", text, (), {"classes": never}, remedy))
     found += _one_sided(there, meaning, pixels)
-    labelled = max(1, total - void if meaning.mode != "multilabel" else total // max(1, len(pixels)))
+    labelled = max(1, total - nowhere if meaning.mode != "multilabel" else total // max(1, len(pixels)))
     rare = {name: n / labelled for name, n in zip(meaning.classes, pixels, strict=True) if 0 < n < _RARE * labelled}
     if rare:
         text = f"Rare: {', '.join(f'{name} has {percent(share)} of the pixels' for name, share in rare.items())}."
         found.append(Finding("info", "rare_class", text, (), {"share": rare}, "loss.ce.class_weights=effective"))
-    if void:
-        severity: Severity = "warning" if void > _VOID * total else "info"
-        text = f"{percent(void / total)} of all pixels are void (ignore_index {meaning.ignore}) and count nowhere."
-        found.append(Finding(severity, "void", text, (), {"share": void / total}))
-    return found
+    return [*found, *void(there, meaning)]
+
+
+def void(shares: Mapping[str, Share], meaning: Meaning) -> list[Finding]:
+    """How many pixels count nowhere."""
+    total, nowhere = sum(share.pixels for share in shares.values()), sum(share.void for share in shares.values())
+    if not nowhere:
+        return []
+    severity: Severity = "warning" if nowhere > _VOID * total else "info"
+    text = f"{percent(nowhere / total)} of all pixels are void (ignore_index {meaning.ignore}) and count nowhere."
+    return [Finding(severity, "void", text, (), {"share": nowhere / total})]
 
 
 def _one_sided(there: Mapping[str, Share], meaning: Meaning, pixels: Sequence[int]) -> list[Finding]:
