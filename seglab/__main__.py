@@ -5,6 +5,7 @@ from seglab import __version__
 COMMANDS = {
     "train": "train a network, score it, draw it      model=unet loss=dice+ce data=folder data.root=DIR",
     "check": "find what is wrong with a data set      data=folder data.root=DIR [--json]",
+    "convert": "write any data set as plain folders     data=voc data.root=DIR output=DIR",
     "tune": "find the learning rate, the batch       lr | batch, then as for train",
     "sweep": "see sweeps at work and ended            [DIR] [--watch]",
     "compare": "verdicts on groups of runs              RUN|SWEEP|FOLDER ...",

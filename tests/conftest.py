@@ -46,6 +46,13 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What seglab keeps between runs lies in a folder of the tests' own; matplotlib's list of fonts, slow to make, stays."""
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "matplotlib").expanduser()))
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def first_process() -> Iterator[None]:
     """Lightning remembers the rank that a test gave it by RANK in the environment, and silences its loggers from then on."""

@@ -18,6 +18,7 @@ from seglab.data.folder_scan import Scan, even_sample
 from seglab.data.folder_stats import mean_and_std, read_alike
 from seglab.data.layout import SPLITS, Pair, hashed_split
 from seglab.data.objects import layered
+from seglab.data.reduced import read_reduced
 from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError
 from seglab.rle import areas, decode
@@ -35,6 +36,8 @@ class Coco(Source):
     below objects and larger objects below smaller ones; of two of equal size, the later annotation lies on top.
     `images` (one folder, several, or one per split) and `train`, `val`, `test` (JSON files) are relative to `root`.
     """
+
+    can_reduce = True
 
     def __init__(
         self,
@@ -91,13 +94,17 @@ class Coco(Source):
         """The image as H W C (uint8 or float32), mask, and the objects in the order of their annotations, crowds included."""
         item = self._items[split][index]
         image = self._image(item)
-        if image.shape[:2] != item.size:
+        if self.reduced is None and image.shape[:2] != item.size:
             raise DataError(f"{item.found.path} changed its size while in use; start again.")
         masks = decode(item.rles, item.size)
         return {
             "image": image, "mask": self._drawn(item, masks.__getitem__), "id": item.id, "size": item.size,
             "instances": layered(masks), "labels": item.labels.copy(), "crowd": item.crowd.copy(),
         }  # fmt: skip
+
+    def image_file(self, split: str, index: int) -> str:
+        """The path of the image's file."""
+        return self._items[split][index].found.path
 
     def load_mask(self, split: str, index: int) -> np.ndarray:
         """The mask as class ids, without its image."""
@@ -123,6 +130,8 @@ class Coco(Source):
         return digest.hexdigest()[:16]
 
     def _image(self, item: Item) -> np.ndarray:
+        if self.reduced is not None:
+            return read_reduced(item.found.path, self._channels, self._as_float, item.size, self.reduced)
         return read_alike(item.found.path, self._channels, self._as_float)
 
     def _measured(self) -> tuple[Sequence[float], Sequence[float]]:

@@ -1,32 +1,36 @@
-"""Decode one image or mask file: PNG, JPEG, BMP or TIFF, told apart by content, not by suffix.
+"""Decode one image or mask: PNG, JPEG, BMP, TIFF or WebP, told apart by content, not by suffix.
+
+A path may also be the locator of a part of a file (see shards_bytes): a member of a tar shard, an entry of a table.
 
 EXIF orientation is ignored: pixels come as they are stored, so that an image and its mask keep one orientation.
 Images are H W C: uint8, 16-bit scaled to float32 in 0..1, float TIFF as it is. Masks are H W (H W C when the file has
-several channels) integers; a palette gives indices, never colours. The channel axis of a TIFF is the smaller of its
-first and last axis (the last when equal).
+several channels) integers; a palette gives indices, never colours. The channel axis of a TIFF is what the file calls
+samples, else the smaller of its first and last axis (the last when equal).
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 from seglab.data import reading_tiff
+from seglab.data.shards_bytes import opened, read_bytes, shown_path, size_of
 from seglab.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8": "jpeg", b"BM": "bmp",
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
 }  # fmt: skip
 JPEG_MASK = "{} is JPEG, whose compression changes the ids of a mask; store the original mask as PNG."
+_WEBP_MASK = "{} is WebP, which most tools write with a compression that changes the ids of a mask; store it as PNG."
 WRONG_TYPE = "{} has pixels of type {}; store it as uint8, uint16 or float32."
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
@@ -48,15 +52,17 @@ class Header(NamedTuple):
 
 def read_header(path: str) -> Header:
     """The Header of a file, without decoding pixels unless the file's end is missing; DataError if damaged."""
-    with naming(path), open(path, "rb") as file:
+    with naming(path), opened(path) as file:
         head = file.read(32)
         kind = _kind(head)
         if kind == "tiff":
-            return Header(*reading_tiff.header(path), "tiff")
+            file.seek(0)
+            with tifffile.TiffFile(file) as tiff:
+                return Header(*reading_tiff.described(tiff, size_of(path)), "tiff")
         header = _png_header(head) if kind == "png" else _pillow_header(file, kind)
         if header.height < 1 or header.width < 1:
             raise ValueError("its width or height is zero")
-        if not _complete(file, kind, head):
+        if not _complete(file, size_of(path), kind, head):
             _decode(path)  # a lost end may be trailing bytes of a camera; the decoder is the judge
     return header
 
@@ -75,9 +81,9 @@ def read_image(path: str) -> np.ndarray:
         elif pixels.dtype.kind == "f":
             pixels = pixels.astype(np.float32)
             if not np.isfinite(pixels).all():
-                raise DataError(f"{path} holds NaN or infinite values; replace them by numbers.")
+                raise DataError(f"{shown_path(path)} holds NaN or infinite values; replace them by numbers.")
         else:
-            raise DataError(WRONG_TYPE.format(path, pixels.dtype))
+            raise DataError(WRONG_TYPE.format(shown_path(path), pixels.dtype))
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -90,7 +96,7 @@ def read_mask(path: str) -> np.ndarray:
         if pixels.dtype.kind == "f":
             whole = pixels.astype(np.int32)
             if not np.array_equal(whole, pixels):
-                raise DataError(f"{path} holds fractions; a mask holds class ids, so store it with whole numbers.")
+                raise DataError(f"{shown_path(path)} holds fractions; a mask holds class ids, so store it with whole numbers.")
             return whole
         return pixels
 
@@ -104,14 +110,17 @@ def naming(path: str) -> Iterator[None]:
         raise
     except Exception as error:  # every decoder has exceptions of its own kind
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read: {why}; repair the file, or remove it together with its partner.") from error
+        where = shown_path(path)
+        raise DataError(f"{where} cannot be read: {why}; repair the file, or remove it together with its partner.") from error
 
 
 def _kind(head: bytes) -> str:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
-    raise ValueError("the file is empty" if not head else "its content is not PNG, JPEG, BMP or TIFF")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    raise ValueError("the file is empty" if not head else "its content is not PNG, JPEG, BMP, TIFF or WebP")
 
 
 def _png_header(head: bytes) -> Header:
@@ -123,7 +132,7 @@ def _png_header(head: bytes) -> Header:
     return Header(height, width, 3 if palette else layers, layers, head[25] in (4, 6), dtype, "png")
 
 
-def _pillow_header(file: io.BufferedReader, kind: str) -> Header:
+def _pillow_header(file: BinaryIO, kind: str) -> Header:
     file.seek(0)
     with Image.open(file) as image:
         layers = _PIL_LAYERS.get(image.mode)
@@ -133,19 +142,19 @@ def _pillow_header(file: io.BufferedReader, kind: str) -> Header:
         return Header(image.height, image.width, channels, layers, layers in (2, 4), "uint8", kind)
 
 
-def _complete(file: io.BufferedReader, kind: str, head: bytes) -> bool:
+def _complete(file: BinaryIO, size: int, kind: str, head: bytes) -> bool:
     """Whether the file's end is there: a copy that broke off is found before training, not in epoch 3."""
-    size = os.fstat(file.fileno()).st_size
     if kind == "bmp":
         return int.from_bytes(head[2:6], "little") <= size
+    if kind == "webp":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
     end = _PNG_END if kind == "png" else _JPEG_END
     file.seek(max(0, size - len(end)))
     return file.read() == end
 
 
 def _decode(path: str, indices: bool = False) -> np.ndarray:
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_bytes(path)
     kind = _kind(data)
     if kind == "tiff":
         return reading_tiff.decode(data, indices)
@@ -154,7 +163,9 @@ def _decode(path: str, indices: bool = False) -> np.ndarray:
     if kind == "bmp":
         return _decode_pillow(data, indices)
     if indices:
-        raise DataError(JPEG_MASK.format(path))
+        raise DataError((_WEBP_MASK if kind == "webp" else JPEG_MASK).format(shown_path(path)))
+    if kind == "webp":
+        return _decode_pillow(data)
     # OpenCV before 5 fills the missing part of a JPEG with grey and says nothing; Pillow refuses it.
     return _decode_opencv(data) if data.endswith(_JPEG_END) else _decode_pillow(data)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 import albumentations as A
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -18,9 +19,11 @@ from seglab.build import build, check_settings, check_type, find
 from seglab.data.cache import cached
 from seglab.data.mixing import Mix
 from seglab.data.module import DataModule
+from seglab.data.reading import read_image
+from seglab.data.reduced import reduced
+from seglab.data.resizing import check_scale
 from seglab.data.selection import select
 from seglab.data.source import Source
-from seglab.data.transforms import check_scale
 from seglab.engine import running
 from seglab.errors import ConfigError, nearest
 from seglab.losses.base import Loss
@@ -61,11 +64,20 @@ def source(config: Config) -> Source:
     selection, cache = ({k: v for k, v in data.items() if k in keys} for keys in (_SELECTION, _CACHE))
     check_settings(selection, select, "data")
     check_settings(cache, cached, "data")
-    return select(cached(build(_source_settings(config), Source, "data"), **cache), **selection)
+    made = reduced(build(_source_settings(config), Source, "data"), data.get("reduced_jpeg", False), data.get("scale", 1.0))
+    return select(cached(made, **cache), **selection)
+
+
+def reader(config: Config) -> Callable[[str], np.ndarray]:
+    """What reads an image file without a mask as the data set of `data` reads its own."""
+    settings = _source_settings(config)
+    own = getattr(find(settings.get("_target_"), Source, "data"), "reader", None)
+    return read_image if own is None else own(**{k: v for k, v in settings.items() if not k.startswith("_")})
 
 
 def _source_settings(config: Config) -> Config:
-    others = [*_LOADER, *_SELECTION, *_CACHE]
+    others = [*_LOADER, *_SELECTION, *_CACHE, "reduced_jpeg"]
+    check_type(config["data"].get("reduced_jpeg", False), bool, "data.reduced_jpeg")
     node = {k: v for k, v in config["data"].items() if k not in others}
     known = [*inspect.signature(find(node.get("_target_"), Source, "data")).parameters, *others]
     for key in node:

@@ -10,6 +10,7 @@ import numpy as np
 
 from seglab import results
 from seglab.data.module import DataModule, collate
+from seglab.data.reduced import stored_size
 from seglab.engine.inference import Predictor
 from seglab.metrics.definitions import class_scores
 from seglab.viz.panel import TILES, save, tiles
@@ -37,7 +38,7 @@ def examples(predictor: Predictor, data: DataModule, split: str, run: Path) -> N
             mask = batch["mask"].long()
             true = (mask[0].permute(1, 2, 0) if mask.ndim == 4 else mask[0]).numpy()
             prediction = predictor(batch["image"], mask.shape[-2:])[0]
-            drawn = dict(zip(TILES, tiles(data.source.load(split, index)["image"], true, prediction, spec), strict=True))
+            drawn = dict(zip(TILES, tiles(stored_size(data.source.load(split, index)), true, prediction, spec), strict=True))
             files = {tile: f"{len(images):02}-{tile}.jpg" for tile in TILES}
             for tile, picture in drawn.items():
                 save(run / FOLDER / files[tile], picture)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seglab.data.module import DataModule, collate
+from seglab.data.reduced import stored_size
 from seglab.engine.inference import Predictor
 from seglab.metrics.confusion import Confusion
 from seglab.tasks.truth import truth
@@ -26,7 +27,7 @@ def draw(predictor: Predictor, data: DataModule, split: str, count: int, folder:
     chosen = sorted({int(i) for i in np.linspace(0, len(ids) - 1, num=min(count, len(ids))).round()})
     pictures = []
     for index in chosen:
-        image, batch = data.source.load(split, index)["image"], collate([dataset[0, index]])
+        image, batch = stored_size(data.source.load(split, index)), collate([dataset[0, index]])
         one = (_objects if data.instances else _classes)(predictor, batch, image, ids[index])
         save(folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', ids[index])}.png", one[1])
         pictures.append(one)

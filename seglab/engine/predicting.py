@@ -13,8 +13,9 @@ from seglab import checkpoint
 from seglab.checkpoint import Checkpoint
 from seglab.data.folder_stats import to_channels
 from seglab.data.module import collate
-from seglab.data.reading import SUFFIXES, read_image
-from seglab.data.transforms import resize_image, scaled
+from seglab.data.reading import SUFFIXES
+from seglab.data.reduced import MOST, read_reduced
+from seglab.data.resizing import resize_image, scaled
 from seglab.engine import assemble, disk, running, summary
 from seglab.engine.inference import Predictor
 from seglab.engine.journal import console
@@ -36,7 +37,7 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     """
     out = console()
     assemble.check_inference(check_top(config))
-    files = find_images(source)
+    files, read = find_images(source), assemble.reader(config)
     task = assemble.task(config, saved.spec, saved.state)
     checkpoint.restore(task, saved)
     predictor = Predictor(task, *running.where_to_run(config))
@@ -44,11 +45,17 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     written, failed = [], []
     for name, path in track(files, "predicting", console=out, transient=True, disable=not out.is_terminal):
         try:
-            image = to_channels(read_image(str(path)), saved.spec.channels, str(path))
+            image = to_channels(read(str(path)), saved.spec.channels, str(path))
+            size, scale = image.shape[:2], config["data"].get("scale", 1.0)
+            less = config["data"].get("reduced_jpeg", False) and scale <= MOST
+            small = (
+                read_reduced(str(path), image.shape[2], False, size, scale)
+                if less
+                else resize_image(image, scaled(size, scale))
+            )
         except DataError as error:
             failed.append(str(error))
             continue
-        small = resize_image(image, scaled(image.shape[:2], config["data"].get("scale", 1.0)))
         blank = np.zeros(small.shape[:2], np.uint8)
         batch = collate([{"image": small, "mask": blank, "index": 0}])
         if task.separates:
