@@ -70,6 +70,15 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def is_text(text: str) -> bool:
+    """Whether a text can be written to files: JSON may hold halves of characters; undecodable bytes of file names can."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeError:
+        return False
+    return True
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """The path as a user would type it: relative to where they stand if it lies below."""
     relative = os.path.relpath(path)

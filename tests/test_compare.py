@@ -84,6 +84,16 @@ def test_a_setting_that_is_null_in_some_and_has_parts_in_others_is_named_whole(t
     assert names == {"sampling=null", "sampling={mark: 0.5}", "sampling={mark: 0.5, rare: 0.1}"}
 
 
+def test_a_run_from_before_a_setting_was_there_is_one_with_its_inert_value(tmp_path):
+    for n, lines in enumerate(
+        ("", "  sampling: null\n  reduced_jpeg: false\n", "  sampling:\n    rare: 0.3\n  reduced_jpeg: false\n")
+    ):
+        config = make(tmp_path / str(n), counts(seed=n), seed=n) / ".hydra" / "config.yaml"
+        config.write_text(config.read_text() + f"data:\n  scale: 1.0\n{lines}")
+    found = {row.name: row.seeds for row in compare([str(tmp_path)]).rows}
+    assert found == {"sampling=null": 2, "sampling={rare: 0.3}": 1}
+
+
 def test_a_number_is_one_value_however_it_is_written(tmp_path):
     for n, lr in enumerate(("1", "1.0")):
         make(tmp_path / str(n), counts(seed=n), seed=n, lr=lr)

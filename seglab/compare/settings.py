@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from seglab.compare.collecting import Run
 from seglab.config.differences import NOT_SETTINGS
 from seglab.config.dotted import written
-from seglab.config.identity import BESIDE, beside
+from seglab.config.identity import BESIDE, INERT, beside
 from seglab.config.mistakes import first_line
 from seglab.errors import shown
 
@@ -44,7 +44,17 @@ def settings(runs: Sequence[Run]) -> tuple[list[Run], list[dict[str, str]], list
             continue
         good.append(run)
         found.append({key: value for part in parts for key, value in read[part].items()})  # type: ignore[union-attr]
-    return good, _alike(found), skipped
+    return good, _alike(_with_inert(found)), skipped
+
+
+def _with_inert(tables: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Keys that some runs have and older ones lack, in these with the values that change nothing."""
+    for key, value in INERT.items():
+        if any(key in table for table in tables):
+            for table in tables:
+                if not any(name == key or name.startswith(f"{key}.") for name in table):
+                    table[key] = written(value)
+    return tables
 
 
 def _alike(tables: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from seglab.data.sampling import permutation, shown_in_epoch
 from seglab.data.transforms import sample_seed
 from seglab.errors import ConfigError, DataError, nearest
 from seglab.types import Spec
@@ -24,11 +25,13 @@ class Aim:
     shares: class -> share of the samples, and `rare` -> a share dealt out among the rare classes, which have less than an
     even share 1/K of the pixels, in proportion to 1 / sqrt(their share), as Gupta et al. 2019 repeat images
     (arXiv:1908.03195). `pixels`: (N, K) of each class in each training image. ConfigError for impossible shares, DataError
-    for a class that no image shows.
+    for a class that no image shows. An incomplete last batch of `batch_size` is never seen, and does not count.
     """
 
-    def __init__(self, shares: Mapping[str, float], spec: Spec, pixels: np.ndarray, seed: int) -> None:
-        self.seed, self.length, self.classes = seed, len(pixels), spec.classes
+    def __init__(self, shares: Mapping[str, float], spec: Spec, pixels: np.ndarray, seed: int, batch_size: int) -> None:
+        self.seed, self.images_in_all, self.classes = seed, len(pixels), spec.classes
+        self.length = shown_in_epoch(len(pixels), batch_size)
+        self._order: tuple[int, np.ndarray] = -1, np.zeros(0, np.int32)
         self.shares = class_shares(shares, spec, pixels)
         self.images = [np.flatnonzero(column) for column in pixels.T]
         self._ends = np.cumsum(self.shares)
@@ -36,16 +39,27 @@ class Aim:
 
     def __call__(self, epoch: int, index: int) -> tuple[int, int] | None:
         """The class at which sample `index` of the epoch is aimed, and the index of an image that shows it."""
+        position = int(self._positions(epoch)[index])
+        if position >= self.length:
+            return None
         # A walk through all places of 0..1 in strides of about the golden ratio: each class gets its share of any epoch to
         # within one sample, and neighbours differ. The walk begins somewhere else in each epoch.
         start = sample_seed(self.seed, epoch, 0, "aim")
         between = (start >> 32) / 2**31  # 0..1: of a share that is no whole number of samples the part comes in some epochs
-        place = ((index * self._stride + start) % self.length + between) / self.length
+        place = ((position * self._stride + start) % self.length + between) / self.length
         if place >= self._ends[-1]:
             return None
         target = int(np.searchsorted(self._ends, place, side="right"))
         rng = np.random.default_rng(sample_seed(self.seed, epoch, index, "aimed image"))
         return target, int(self.images[target][rng.integers(len(self.images[target]))])
+
+    def _positions(self, epoch: int) -> np.ndarray:
+        """Where in the order of the epoch each image is; kept until another epoch is asked for."""
+        if self._order[0] != epoch:
+            positions = np.zeros(self.images_in_all, np.int32)
+            positions[permutation(self.images_in_all, self.seed, epoch)] = np.arange(self.images_in_all, dtype=np.int32)
+            self._order = epoch, positions
+        return self._order[1]
 
     def __str__(self) -> str:
         """The shares in words: 'pole 12 %, sign 8 %'."""
@@ -56,6 +70,8 @@ class Aim:
 def check_shares(shares: Mapping[str, float], spec: Spec) -> None:
     """ConfigError unless these are shares of known classes that leave room for one another."""
     for name, share in shares.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"data.sampling.{name}: name the class, not its id; the classes are {', '.join(spec.classes)}.")
         if name != RARE and name not in spec.classes:
             raise ConfigError(f"data.sampling has no class '{name}'.{nearest(name, [RARE, *spec.classes])}")
         if name == RARE and RARE in spec.classes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.data.layout import read_json
-from seglab.errors import ConfigError, DataError
+from seglab.errors import ConfigError, DataError, is_text, visible
 from seglab.types import Color
 
 _FORMS = '{"classes": [names], "ignore_index": n, "palette": [[r,g,b], ...]}, ["a", "b"] or {"a": [r,g,b]}'
@@ -71,6 +71,9 @@ def _names(names: Any, where: str, error: type[Exception]) -> tuple[str, ...]:
     twice = next((n for n in names if list(names).count(n) > 1), None)
     if twice is not None:
         raise error(f"{where} names the class '{twice}' twice; class names must be distinct.")
+    half = next((n for n in names if not is_text(n)), None)
+    if half is not None:
+        raise error(f"{where}: the class '{visible(half)}' holds half of a character; correct it.")
     return tuple(names)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seglab.errors import DataError, nearest, visible
+from seglab.errors import DataError, is_text, nearest, visible
 
 _COLUMNS = ("image", "mask", "id", "group", "split", "height", "width")
 _NEEDED = _COLUMNS[:2]
@@ -77,6 +77,8 @@ def _jsonl(file: Path, text: Iterable[str]) -> Iterator[Line]:
             raise DataError(
                 f"{file} line {number}: '{wrong[0]}' is {fields[wrong[0]]!r}; it must be a text, such as images/a.png."
             )
+        if "\\ud" in line.lower() and (half := next((v for v in values if v and not is_text(v)), None)):
+            raise DataError(f"{file} line {number}: '{visible(half)}' holds half of a character; correct the list.")
         yield number, [value or None for value in values]
 
 

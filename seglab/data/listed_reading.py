@@ -87,7 +87,7 @@ class _Reading:
 
     def __init__(self, file: Path) -> None:
         self.file, self.folder = file, str(file.parent)
-        self.before = os.path.normpath(os.path.join(self.folder, "x"))[:-1]  # what a path below the folder begins with
+        self.before = os.path.join(os.path.abspath(self.folder), "")  # what a path below the folder begins with
         self.texts = Texts(), Texts(folder=self.folder), Texts(folder=self.folder)
         self.lines, self.sides, self.image_hashes, self.name_hashes = (array("q") for _ in range(4))
         self.words, self.grouped = array("b"), array("b")
@@ -113,7 +113,7 @@ class _Reading:
         text = "\n".join(["", *images, ""])
         if any(odd in text for odd in _ODD):
             names = [_inside(_stem(image)) for image in images]
-            self.image_hashes.extend([hash(os.path.normpath(os.path.join(self.folder, image))) for image in images])
+            self.image_hashes.extend([hash(os.path.normpath(os.path.join(self.before, image))) for image in images])
         else:  # the same, in a third of the time
             names = [_name(image) for image in images]
             self.image_hashes.extend([hash(self.before + image) for image in images])
@@ -121,7 +121,7 @@ class _Reading:
             names = [_inside(id) if id else name for id, name in zip(ids, names, strict=True)]
         if any(groups):
             both = zip(groups, names, strict=True)
-            names = [f"{group.replace('/', '_')}/{name}" if group else name for group, name in both]
+            names = [f"{_inside(group.replace('/', '_'))}/{name}" if group else name for group, name in both]
         if any(words):
             self.words.extend(_word(w, self.file, n) if w else -1 for w, n in zip(words, numbers, strict=True))
         else:
@@ -169,7 +169,7 @@ def distinct(lists: Sequence[Rows]) -> None:
 
     def image(n: int) -> str:
         rows, row = at(n)
-        return os.path.normpath(rows.pairs.images[row])
+        return os.path.abspath(rows.pairs.images[row])
 
     def name(n: int) -> str:
         rows, row = at(n)

@@ -188,10 +188,10 @@ class DataModule(pl.LightningDataModule):
     @cached_property
     def aim(self) -> Aim | None:
         """What training samples are aimed at; made when it is asked for, because all training masks are read for it."""
+        check_shares(self.sampling, self.source.spec)  # before many masks are read for nothing
         if not any(self.sampling.values()):
             return None
-        check_shares(self.sampling, self.source.spec)  # before many masks are read for nothing
-        return Aim(self.sampling, self.source.spec, tally(self.source, "train", self.scale).pixels, self.seed)
+        return Aim(self.sampling, self.source.spec, tally(self.source, "train", self.scale).pixels, self.seed, self.batch_size)
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         split = Split(self.source, "train", self.scale, self.augment, self.mix, self.instances, self.aim)

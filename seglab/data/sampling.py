@@ -25,6 +25,17 @@ def rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
+def permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the training images in an epoch."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(length, generator=generator).numpy()
+
+
+def shown_in_epoch(length: int, batch_size: int) -> int:
+    """How many images of an epoch's order are in whole batches, which are what training sees."""
+    return length // batch_size * batch_size or length
+
+
 class TrainBatches(Sampler[list[Key]]):
     """A new permutation of all images each epoch, in batches of `batch_size` images over all processes together.
 
@@ -52,8 +63,7 @@ class TrainBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = rank_and_world()
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        order, epoch = torch.randperm(self.length, generator=generator).numpy(), self.epoch
+        order, epoch = permutation(self.length, self.seed, self.epoch), self.epoch
         done = self.start[1] if epoch == self.start[0] else 0
         starts = range(done * self.batch_size, len(self) * self.batch_size, self.batch_size)
         batches = (order[at : at + self.batch_size][rank::world].tolist() for at in starts)

@@ -54,8 +54,11 @@ class LedgerCsv(Callback):
         return name != "objects" or task.separates
 
     def totals(self, task: Task) -> dict[str, Any] | None:
-        """Epochs, samples, and for each class the sums over all epochs; None where no epoch has ended."""
-        if not self.counts:
+        """Epochs, samples, and for each class the sums over all epochs; None where they are not of the whole run.
+
+        No epoch has ended, or the run began before there were ledgers.
+        """
+        if not self.epochs or self.epochs[0] != 0:
             return None
         sums = torch.stack(self.counts).sum(0).T.tolist()
         rows = {

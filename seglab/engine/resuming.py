@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from seglab import checkpoint, results
 from seglab.checkpoint import Checkpoint
 from seglab.config import flat, load, override, plain
+from seglab.config.identity import INERT
 from seglab.data.source import Source
 from seglab.errors import CheckpointError, ConfigError, DataError, shown
 
@@ -24,9 +25,6 @@ HARMLESS = (
     "data.cache_dir", "data.cache_gb", "metrics.calibration", "model.weights", "trainer.devices", "trainer.max_epochs",
     "trainer.log_every_n_steps",
 )  # fmt: skip
-
-# Keys that older runs lack, with the values that change nothing.
-INERT = {"check": "quick", "data.fold": 0, "data.sampling": None, "data.split_seed": 0}
 
 EXACT = {"point": str, "position": list, "ranks": list, "stepped": int, "seconds": float, "max_epochs": int}  # by Keep
 

@@ -41,7 +41,7 @@ def save(out: Path, html: str) -> Path:
             file.write(html)
     except OSError as error:
         why = disk(error) or error.strerror
-        raise ConfigError(f"{out} cannot be written ({why}); choose another file with --out=FILE.html.") from error
+        raise ConfigError(f"{out} cannot be written ({why}); choose another file.") from error
     return out
 
 

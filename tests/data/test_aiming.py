@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from seglab.data.aiming import Aim, class_shares
 from seglab.data.mixing import CutMix
 from seglab.data.module import DataModule
+from seglab.data.sampling import TrainBatches
 from seglab.data.source import Source
 from seglab.data.transforms import window
 from seglab.errors import ConfigError, DataError
@@ -75,26 +76,35 @@ def epoch(data: DataModule, number: int = 0) -> dict[str, torch.Tensor]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(1, 3000),
-    st.integers(0, 2**40),
-    st.integers(0, 400),
-    st.lists(st.floats(0, 1), min_size=3, max_size=3),
-    st.floats(0, 1),
-)
-def test_every_class_gets_its_share_of_any_epoch_to_within_a_sample(length, seed, number, parts, total):
+    st.integers(1, 3000), st.integers(1, 70), st.integers(0, 2**40), st.integers(0, 400),
+    st.lists(st.floats(0, 1), min_size=3, max_size=3), st.floats(0, 1),
+)  # fmt: skip
+def test_every_class_gets_its_share_of_what_any_epoch_shows_to_within_a_sample(length, batch, seed, number, parts, total):
     given = {name: part / max(sum(parts), 1e-9) * total for name, part in zip(SPEC.classes, parts, strict=True)}
-    pixels = np.ones((length, 3), np.uint32)
-    aim = Aim(given, SPEC, pixels, seed)
-    targets = [found[0] for index in range(length) if (found := aim(number, index))]
+    aim = Aim(given, SPEC, np.ones((length, 3), np.uint32), seed, batch)
+    batches = TrainBatches(length, batch, seed)
+    batches.set_epoch(number)
+    keys = [key for one in batches for key in one]
+    targets = [found[0] for key in keys if (found := aim(*key))]
     for k, name in enumerate(SPEC.classes):
-        assert abs(targets.count(k) - given[name] * length) <= 1 + 1e-6
+        assert abs(targets.count(k) - given[name] * len(keys)) <= 1 + 1e-6
+
+
+def test_over_epochs_shares_that_are_no_whole_number_of_samples_are_met_too():
+    aim = Aim({"mark": 0.3, "field": 0.05}, SPEC, np.ones((15, 3)), 0, 8)
+    counts = np.zeros(3)
+    for number in range(500):
+        for index in np.argsort(aim._positions(number))[:8]:
+            if found := aim(number, int(index)):
+                counts[found[0]] += 1
+    assert counts / 4000 == pytest.approx([0, 0.05, 0.3], abs=0.01)
 
 
 def test_an_aimed_sample_is_of_an_image_that_shows_the_class_and_epochs_differ():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 3, (40, 3)).astype(np.uint32)
     pixels[0] = 1
-    aim = Aim({"mark": 0.5, "field": 0.2}, SPEC, pixels, 0)
+    aim = Aim({"mark": 0.5, "field": 0.2}, SPEC, pixels, 0, 8)
     plans = [[aim(number, index) for index in range(40)] for number in range(3)]
     for plan in plans:
         assert all(pixels[image, target] > 0 for target, image in filter(None, plan))
@@ -121,7 +131,8 @@ def test_rare_means_less_than_an_even_share_and_by_the_root_of_it():
     ("given", "words"),
     [
         ({"marks": 0.1}, "no class 'marks'. Did you mean 'mark'"), ({"mark": 1.2}, "data.sampling.mark is 1.2"), ({"mark": -0.1}, "from 0 to 1"),
-        ({"mark": "a"}, "must be a share"), ({"mark": 0.6, "rare": 0.5}, "add up to 1.1"), ({"mark": True}, "must be a share"),
+        ({"mark": "a"}, "must be a share"), ({2: 0.3}, "name the class, not its id; the classes are ground, field, mark"),
+        ({"rare": None}, "must be a share"), ({"mark": 0.6, "rare": 0.5}, "add up to 1.1"), ({"mark": True}, "must be a share"),
     ],
 )  # fmt: skip
 def test_impossible_shares(given, words):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from seglab.data.cache import user_cache
 from seglab.data.cells import Cells
-from seglab.data.counting import class_counts, tally
+from seglab.data.counting import class_counts, class_pixels, tally
 from seglab.data.folder import Folder
 from seglab.data.source import Source
 from seglab.errors import DataError
@@ -67,6 +67,13 @@ def test_counts_equal_a_loop_and_every_mask_is_read_once(mode: Mode, ignore: int
     assert counts == (pixels, present)
     assert all(type(n) is int for some in counts for n in some)
     assert sorted(source.reads) == list(range(20))
+
+
+def test_bytes_hold_no_more_than_256_classes() -> None:
+    spec = Spec(tuple(f"c{n}" for n in range(300)), ignore_index=65535)
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert class_pixels(mask, spec).tolist() == [1] * 256 + [0] * 44
+    assert class_pixels(mask % 2, Spec(("a", "b"))).tolist() == [128, 128]
 
 
 def test_all_ignored_and_no_images() -> None:

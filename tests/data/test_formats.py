@@ -423,6 +423,34 @@ def test_names_from_a_list_lead_nowhere(tmp_path_factory, parts):
     assert (folder / name).resolve().is_relative_to(folder.resolve())
 
 
+def test_a_group_leads_nowhere_either(tmp_path):
+    picture(tmp_path / "i.png")
+    save(tmp_path / "m.png", np.array([[0, 1]], np.uint8).repeat(24, 0).repeat(16, 1))
+    write_csv(tmp_path / "l.csv", [{"image": "i.png", "mask": "m.png", "group": ".."}])
+    assert source("list", tmp_path, train="l.csv").ids("train") == ["image/i"]
+
+
+def test_one_image_is_one_image_however_its_path_is_written(tmp_path, monkeypatch):
+    build_list(tmp_path / "set")
+    rows = (tmp_path / "set" / "train.csv").read_text(encoding="utf-8-sig").splitlines()
+    monkeypatch.chdir(tmp_path)
+    head, image, mask = "image,mask", *next(csv.reader([rows[1]]))
+    write = lambda name: (tmp_path / "set" / "v.csv").write_text(f'{head}\n"{name}","{mask}"\n')  # noqa: E731
+    for written in (tmp_path / "set" / image, f"../set/{image}", f"./{image}"):
+        write(written)
+        with pytest.raises(DataError, match=r"lists the image .* again"):
+            Listed(train="set/train.csv", val="set/v.csv")
+
+
+@pytest.mark.parametrize("column", ["id", "group"])
+def test_half_of_a_character_is_refused_where_it_stands(tmp_path, column):
+    picture(tmp_path / "i.png")
+    save(tmp_path / "m.png", np.array([[0, 1]], np.uint8).repeat(24, 0).repeat(16, 1))
+    (tmp_path / "l.jsonl").write_text(json.dumps({"image": "i.png", "mask": "m.png", column: "a\ud83d"}))
+    with pytest.raises(DataError, match=r"l\.jsonl line 1: 'a\\ud83d' holds half of a character"):
+        source("list", tmp_path, train="l.jsonl")
+
+
 def line(file, text, n=None):
     """Replace line `n` of a file of the list format, or append one."""
 

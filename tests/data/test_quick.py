@@ -161,6 +161,15 @@ def test_after_a_whole_check_all_of_it_is_known(root, read):  # noqa: F811
     assert read == []
 
 
+def test_what_a_sample_showed_does_not_hide_what_a_whole_check_found_since(root, read):  # noqa: F811
+    FAULTS["copies"][0](root)
+    assert "copies_across_splits" not in worse(over(root))
+    whole_check(root, scale=0.5)
+    read.clear()
+    assert "copies_across_splits" in worse(over(root))
+    assert read == []
+
+
 def test_a_relative_root_is_the_same_root(root, read, monkeypatch):  # noqa: F811
     whole_check(root)
     read.clear()

@@ -9,9 +9,11 @@ import signal
 import pytest
 import torch
 from conftest import TINY, TINY_RCNN
+from omegaconf import OmegaConf
 
 from seglab import results
-from seglab.config import load, plain
+from seglab.config import conf_dir, load, plain
+from seglab.config.identity import INERT, NEW, identity
 from seglab.engine import fit
 from seglab.engine.journal import claim, console, journal
 from seglab.engine.keeping import Keep
@@ -205,6 +207,22 @@ def test_more_epochs_and_a_finished_run(tmp_path, capsys):
     run(tmp_path / "run", *short, "resume=auto")
     assert "resumed with trainer.max_epochs 2 -> 3" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
+
+
+def test_every_key_of_the_loader_that_came_later_is_known_to_change_nothing():
+    first = {"batch_size", "num_workers", "scale", "crop"}
+    keys = plain(load(["data=cells"]))["data"]
+    loader = OmegaConf.load(conf_dir() / "loader" / "default.yaml")
+    later = {f"data.{key}": keys[key] for key in loader if key not in first}
+    assert later == {key: value for key, value in INERT.items() if key.startswith("data.")}
+
+
+def test_a_job_from_before_a_setting_was_there_is_known_again():
+    config = plain(load(["data=cells"]))
+    older = {**config, "data": {k: v for k, v in config["data"].items() if f"data.{k}" not in NEW}}
+    assert older != config
+    assert identity(older, {}) == identity(config, {})
+    assert identity({**config, "data": {**config["data"], "sampling": {"rare": 0.3}}}, {}) != identity(config, {})
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def _smoothed(masks: Masks, told: Told, foreground: bool, meaning: Meaning | Non
     named_all = told.classes is not None and meaning is not None and between <= meaning.ids.keys()
     severity: Severity = "warning" if foreground or named_all else "error"
     remedy = "export the masks without smoothing (nearest neighbour)"
+    if severity == "error" and meaning is not None:
+        remedy += ", or name the classes by data.classes if they are thin things"
     return [Finding(severity, "smoothed_masks", text, files, evidence, remedy)]
 
 

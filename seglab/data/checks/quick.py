@@ -25,16 +25,18 @@ SAMPLE = edges.SAMPLE  # the same pairs as those whose fit the whole check measu
 def look_over(source: Source, data: Mapping[str, Any]) -> Verdict:
     """What is wrong with a data set that could be built from the settings `data`, errors first.
 
-    In this order: what was found before of the same files and settings; all findings, if all files have been looked at;
-    else what a sample of pairs shows. A set without files (data=cells) is sound.
+    All findings, if all files have been looked at as they are; else what a sample of pairs shows. What was found before of the
+    same files and settings is not looked for again. A set without files (data=cells) is sound.
     """
-    if (verdict := verdicts.recall(source, data)) is not None:
+    verdict, inner = verdicts.recall(source, data), bare(source)
+    if verdict is not None and verdict.whole:
         return verdict
-    inner = bare(source)
+    if isinstance(inner, Paired) and _all_known(inner, source, data):
+        report = doctor.examine(type(inner), lambda: source, data, processes=1)
+        return Verdict(tuple(report.findings), 1, 1, whole=True)
+    if verdict is not None:
+        return verdict
     if isinstance(inner, Paired):
-        if _all_known(inner, source, data):
-            report = doctor.examine(type(inner), lambda: source, data, processes=1)
-            return Verdict(tuple(report.findings), 1, 1)
         looks = _looks(inner, source, data)
     else:
         places = even_places(source, SAMPLE)

@@ -30,22 +30,23 @@ _MOST = 32  # kept of one data root
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, and of how many of all samples."""
+    """What was found, and of how many of all samples; `whole`: by all that the doctor knows, not by its quick part."""
 
     findings: tuple[Finding, ...]
     looked: int
     total: int
+    whole: bool = False
 
 
 def keep(source: Source, data: Mapping[str, Any], findings: Sequence[Finding], looked: int | None = None) -> Verdict:
     """The verdict on `looked` samples (None: all), which is kept unless there are no files whose times could be asked."""
     total = sum(len(source.ids(split)) for split in SPLITS)
-    verdict = Verdict(tuple(findings), total if looked is None else looked, total)
+    verdict = Verdict(tuple(findings), total if looked is None else looked, total, looked is None)
     if (name := key(source, data)) is not None:
         file = place(source, data)
         kept = {k: v for k, v in _read(file).items() if k != name}
         kept = dict([*kept.items()][1 - _MOST :])
-        kept[name] = {"looked": verdict.looked, "findings": [one.to_dict() for one in findings]}
+        kept[name] = {"looked": verdict.looked, "whole": verdict.whole, "findings": [one.to_dict() for one in findings]}
         looks.replace(file, lambda out: out.write(json.dumps(kept).encode()))
     return verdict
 
@@ -58,7 +59,7 @@ def recall(source: Source, data: Mapping[str, Any]) -> Verdict | None:
     try:
         kept = _read(place(source, data))[name]
         findings = tuple(_finding(one) for one in kept["findings"])
-        return Verdict(findings, int(kept["looked"]), sum(len(source.ids(split)) for split in SPLITS))
+        return Verdict(findings, int(kept["looked"]), sum(len(source.ids(split)) for split in SPLITS), kept["whole"] is True)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
