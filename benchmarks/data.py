@@ -9,6 +9,8 @@ process and one thread, taken in turn; ratios are taken round by round, and thei
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -76,6 +78,8 @@ def main() -> None:  # noqa: D103
             for kind in first:
                 place = [f"data.cache_dir={folder}/{n}"] if kind == "disk" else []
                 first[kind].append(loader(given.root, given.images, f"data.cache={kind}", *place)())
+                for old in Path("/dev/shm").glob(f"seglab-*-{os.getpid()}-*"):
+                    shutil.rmtree(old)
         ways = {
             "by hand": lambda: by_hand(given.root, given.images),
             "none": loader(given.root, given.images),

@@ -59,17 +59,24 @@ class Bands:
                 f"data.fill={self.fill}, but {path} has pixels of type uint8, which mean 0..1; choose such a number."
             )
 
-    def may_miss(self, dtype: str, tag: float | None) -> bool:
-        """Whether a file of this type that states `tag` as missing can hold missing values."""
-        return dtype in _FLOATS or self._missing(tag) is not None
+    def may_miss(self, dtype: str, tag: float | None, masked: bool = False) -> bool:
+        """Whether a file of this type that states `tag` as missing, or has a mask of its own, can hold missing values."""
+        return dtype in _FLOATS or self._missing(tag) is not None or (masked and self.nodata != "none")
 
-    def __call__(self, stored: np.ndarray, tag: float | None, path: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The image H W C, uint8 or float32, of stored H W C; and H W, true where no chosen band has data (None: nowhere)."""
+    def __call__(
+        self, stored: np.ndarray, tag: float | None, path: str, valid: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The image H W C, uint8 or float32, of stored H W C; and H W, true where no chosen band has data (None: nowhere).
+
+        `valid` H W: the file's own mask of where there are data.
+        """
         chosen = stored if self.bands is None else stored[..., [n - 1 for n in self.bands]]
         missing = self._missing(tag)
         if missing is None and self.nodata is None:
             self._refuse_unsaid(chosen, path)
         void: np.ndarray | None = self._void(chosen, missing)
+        if valid is not None and self.nodata != "none":
+            void = np.broadcast_to(~valid[..., None], chosen.shape) if void is None else void | ~valid[..., None]
         scale = self.divide or _FULL.get(stored.dtype.name, 1.0)
         if stored.dtype == np.uint8 and self.divide is None:
             image, fill = np.array(chosen, order="C"), float(round(self.fill * 255))

@@ -17,6 +17,7 @@ from seglab.data.converting_files import safe, write_image, write_mask, write_ob
 from seglab.data.folder import Folder
 from seglab.data.folder_scan import in_threads
 from seglab.data.layout import SPLITS
+from seglab.data.mask_rules import Rules
 from seglab.data.paired import Paired
 from seglab.data.selection import Selected
 from seglab.data.source import Source
@@ -106,7 +107,8 @@ def image_file(source: Source, split: str, index: int) -> str | None:
 
 def _of_objects(source: Source) -> bool:
     """Whether data=folder can tell these objects apart: one class, and masks that hold their ids."""
-    return source.spec.instances and isinstance(source.source if isinstance(source, Selected) else source, Paired)
+    rules = getattr(source.source if isinstance(source, Selected) else source, "rules", None)
+    return isinstance(rules, Rules) and rules.instances
 
 
 def _classes(spec: Spec) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seglab.data.volumes_grid import check_affine
 from seglab.data.volumes_volume import Volume
 from seglab.errors import DataError
 
@@ -47,6 +48,8 @@ class Series(Volume):
         self.shape = (first["rows"], first["columns"], len(slices))
         self.dtype = first["dtype"]
         self.affine = _affine(self.slices, self.directions, first) if self.placed else np.diag([-1.0, -1.0, 1.0, 1.0]) @ _SWAP
+        with naming(folder):
+            check_affine(self.affine)
 
     @property
     def files(self) -> tuple[str, ...]:  # noqa: D102

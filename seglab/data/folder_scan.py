@@ -17,13 +17,14 @@ from rich.progress import track
 from seglab.data.compact import Compact, Sizes, even
 from seglab.data.layout import Pair
 from seglab.data.mask_codec import is_gray
-from seglab.data.reading import JPEG_MASK, WRONG_TYPE, Header, read_header, read_mask
-from seglab.data.shards_bytes import size_of
+from seglab.data.reading import JPEG_MASK, TIFF_MASK, WRONG_TYPE, Header, read_header, read_mask
+from seglab.data.shards_bytes import shown_path, size_of
 from seglab.errors import DataError
 
 _CHUNK, _THREADS, _QUIET_BELOW = 32, 8, 500
 _HEADER = [
     ("height", "i8"), ("width", "i8"), ("channels", "i4"), ("layers", "i4"), ("alpha", "?"), ("dtype", "U16"), ("format", "U8"),
+    ("lossy", "?"),
 ]  # fmt: skip
 _SCAN = np.dtype([("image", _HEADER), ("mask", _HEADER), ("bytes", "i8", (2,))])
 T = TypeVar("T")
@@ -95,14 +96,15 @@ def even_sample(items: Sequence[T], count: int) -> list[T]:
 def scan_pair(pair: Pair) -> Scan:
     """Read the headers of one pair; DataError as of `scan`."""
     image, mask = read_header(pair.image), read_header(pair.mask)
-    if mask.format == "jpeg":
-        raise DataError(JPEG_MASK.format(pair.mask))
+    where, its = shown_path(pair.image), shown_path(pair.mask)
+    if mask.format == "jpeg" or mask.lossy:
+        raise DataError((TIFF_MASK if mask.lossy else JPEG_MASK).format(its))
     if not image.dtype.startswith(("uint8", "uint16", "float")):
-        raise DataError(WRONG_TYPE.format(pair.image, image.dtype))
+        raise DataError(WRONG_TYPE.format(where, image.dtype))
     if (image.height, image.width) != (mask.height, mask.width):
         turned = " (turned by 90 degrees: EXIF orientation is ignored, so draw masks on the pixels as stored)"
         raise DataError(
-            f"{pair.mask} is {mask.height} x {mask.width} (height x width), but its image {pair.image} is "
+            f"{its} is {mask.height} x {mask.width} (height x width), but its image {where} is "
             f"{image.height} x {image.width}{turned if (image.width, image.height) == (mask.height, mask.width) else ''}; "
             "give both the same size."
         )

@@ -20,7 +20,7 @@ from seglab.data.folder_stats import mean_and_std
 from seglab.data.geotiff_reading import Raster
 from seglab.data.layout import Pair, find_pairs, pair
 from seglab.data.paired import existing, found_out
-from seglab.data.reading import Header, read_header, read_mask
+from seglab.data.reading import TIFF_MASK, Header, read_header, read_mask
 from seglab.data.reading_tiff import Layout
 from seglab.data.source import Source, written
 from seglab.errors import ConfigError, DataError
@@ -76,6 +76,8 @@ class GeoTiff(Source):
         palette = tuple(told.colors or ()) if len(told.colors or ()) == len(r.classes) else ()
         self.spec = Spec(r.classes, r.mode, r.ignore_index, self._channels, tuple(mean), tuple(std), palette, r.instances)
 
+    suffixes = geotiff_reading.SUFFIXES  # of what `reader` reads
+
     @staticmethod
     def reader(
         bands: Sequence[int] | None = None, layout: Layout = "auto", divide: float | None = None,
@@ -110,7 +112,7 @@ class GeoTiff(Source):
     def load_mask(self, split: str, index: int) -> np.ndarray:
         """The mask as class ids; the image is decoded only where it may lack data."""
         one, (raster, _) = self.pairs[split][index], self._found[split][index]
-        if self._bands.may_miss(raster.dtype, raster.nodata):
+        if self._bands.may_miss(raster.dtype, raster.nodata, raster.masked):
             return self.load(split, index)["mask"]
         return self._marked(self.rules.codec(self._stored(split, index), one.mask), None)
 
@@ -131,6 +133,8 @@ class GeoTiff(Source):
         """Both headers; DataError where the two files are not of one size and one place."""
         raster, mask = geotiff_reading.raster(one.image, self._layout), read_header(one.mask)
         self._bands.check(raster.bands, raster.dtype, one.image)
+        if mask.lossy:
+            raise DataError(TIFF_MASK.format(one.mask))
         if (raster.height, raster.width) != (mask.height, mask.width):
             raise DataError(
                 f"{one.mask} is {mask.height} x {mask.width} (height x width), but its image {one.image} is {raster.height} x "
@@ -185,7 +189,7 @@ class GeoTiff(Source):
 def _image(path: str, layout: Layout, bands: Bands) -> tuple[np.ndarray, np.ndarray | None]:
     stored, raster = geotiff_reading.pixels(path, layout)
     bands.check(raster.bands, raster.dtype, path)
-    return bands(stored, raster.nodata, path)
+    return bands(stored.values, raster.nodata, path, stored.valid)
 
 
 def _valid(image: np.ndarray, void: np.ndarray | None) -> np.ndarray:

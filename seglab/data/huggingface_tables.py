@@ -74,7 +74,7 @@ def _local(datasets: Any, folder: Path, config: str | None) -> Any:
         raise DataError(
             f"data.root={folder} holds neither what save_to_disk writes nor .parquet files; name a folder that does."
         )
-    return datasets.load_dataset(str(folder), config)
+    return datasets.load_dataset(str(folder.resolve()), config)  # a bare name, such as parquet, may be one of its builders
 
 
 def is_image(feature: Any) -> bool:

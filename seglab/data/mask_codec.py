@@ -36,6 +36,9 @@ class Codec:
             values = self.values(stored, path)
             if values.dtype == np.uint16 and values.max() < 256:
                 values = values.astype(np.uint8)  # the byte table is many times faster
+            top, wraps = _unchanged(self.ids)
+            if values.dtype == np.uint8 and top and (values + wraps).max(initial=0) < top + wraps:
+                return values  # class ids already: nothing to look up, and nothing unknown
             if values.dtype == np.uint8 and dtype == np.uint8:
                 out = cv2.LUT(values.reshape(len(values), -1), _table(self.ids, rest, 8)).reshape(values.shape)
             elif values.dtype in (np.uint8, np.uint16):
@@ -116,6 +119,17 @@ def _spare(ids: tuple[tuple[int, int], ...]) -> tuple[type, int]:
     if min(used) >= 0 and max(used) <= 255 and spare is not None:
         return np.uint8, spare
     return np.int32, min(used) - 1
+
+
+@lru_cache(maxsize=8)
+def _unchanged(ids: tuple[tuple[int, int], ...]) -> tuple[int, np.uint8]:
+    """(K, 0) if the ids are 0..K-1 as they are stored; (K, 1) if 255 is one too: with 1 added, it wraps to 0; else (0, 0)."""
+    known = dict(ids)
+    top = next(n for n in range(len(known) + 1) if known.get(n) != n)
+    others = {old: new for old, new in ids if old >= top or old < 0}
+    if not 0 < top < 255 or others not in ({}, {255: 255}):
+        return 0, np.uint8(0)
+    return top, np.uint8(bool(others))
 
 
 @lru_cache(maxsize=8)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from seglab.data.volumes_grid import check_affine
 from seglab.data.volumes_volume import Volume
 from seglab.errors import DataError
 
@@ -69,8 +72,13 @@ def _header(path: str) -> tuple[tuple[int, int, int], int, str, np.ndarray]:
         dtype, (slope, inter) = image.get_data_dtype(), (image.dataobj.slope, image.dataobj.inter)
         if dtype.kind not in "iuf":
             raise ValueError(f"its values are of type {dtype}")
-        name = dtype.name if (slope, inter) == (1, 0) else "float32"
-        return (shape[0], shape[1], shape[2]), shape[3] if len(shape) == 4 else 1, name, np.asarray(image.affine, np.float64)
+        if not path.lower().endswith(".gz"):
+            there, needed = os.path.getsize(path), image.dataobj.offset + math.prod(shape) * dtype.itemsize
+            if there < needed:
+                raise ValueError(f"it is truncated, because its {there} bytes should be {needed}")
+        name, affine = dtype.name if (slope, inter) == (1, 0) else "float32", np.asarray(image.affine, np.float64)
+        check_affine(affine)
+        return (shape[0], shape[1], shape[2]), shape[3] if len(shape) == 4 else 1, name, affine
 
 
 def _load(path: str) -> Any:

@@ -17,7 +17,6 @@ from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-import tifffile
 from PIL import Image
 
 from seglab.data import reading_tiff
@@ -31,6 +30,7 @@ _MAGIC = {
 }  # fmt: skip
 JPEG_MASK = "{} is JPEG, whose compression changes the ids of a mask; store the original mask as PNG."
 _WEBP_MASK = "{} is WebP, which most tools write with a compression that changes the ids of a mask; store it as PNG."
+TIFF_MASK = "{} is a TIFF compressed as JPEG or the like, which changes the ids of a mask; store the original mask as PNG."
 WRONG_TYPE = "{} has pixels of type {}; store it as uint8, uint16 or float32."
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
@@ -39,7 +39,10 @@ _PIL_LAYERS = {"1": 1, "L": 1, "P": 1, "LA": 2, "RGB": 3, "CMYK": 3, "YCbCr": 3,
 
 
 class Header(NamedTuple):
-    """What a file says of itself. `channels` as an image, `layers` as a mask (a palette is 3 and 1); alpha counts in both."""
+    """What a file says of itself. `channels` as an image, `layers` as a mask (a palette is 3 and 1); alpha counts in both.
+
+    `lossy`: a TIFF whose compression changes values, or may, so that it is no mask.
+    """
 
     height: int
     width: int
@@ -48,6 +51,7 @@ class Header(NamedTuple):
     alpha: bool
     dtype: str
     format: str
+    lossy: bool = False
 
 
 def read_header(path: str) -> Header:
@@ -57,8 +61,9 @@ def read_header(path: str) -> Header:
         kind = _kind(head)
         if kind == "tiff":
             file.seek(0)
-            with tifffile.TiffFile(file) as tiff:
-                return Header(*reading_tiff.described(tiff, size_of(path)), "tiff")
+            with reading_tiff.opened(file) as tiff:
+                about = reading_tiff.described(tiff, size_of(path))
+                return Header(*about, "tiff", reading_tiff.lossy(tiff))
         header = _png_header(head) if kind == "png" else _pillow_header(file, kind)
         if header.height < 1 or header.width < 1:
             raise ValueError("its width or height is zero")
@@ -157,7 +162,10 @@ def _decode(path: str, indices: bool = False) -> np.ndarray:
     data = read_bytes(path)
     kind = _kind(data)
     if kind == "tiff":
-        return reading_tiff.decode(data, indices)
+        try:
+            return reading_tiff.decode(data, indices)
+        except reading_tiff.Lossy:
+            raise DataError(TIFF_MASK.format(shown_path(path))) from None
     if kind == "png":
         return _decode_png(data, indices)
     if kind == "bmp":

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -10,19 +14,63 @@ import tifffile
 
 Layout = Literal["auto", "first", "last"]
 _RGB = 2  # TIFF tag PhotometricInterpretation
+# Compressions that change values, or may: JPEG, JPEG 2000, WebP, JPEG XL, by TIFF's numbers.
+_LOSSY = (6, 7, 33007, 34892, 33003, 33004, 33005, 34712, 50001, 50002, 52546)
+_REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
+_reading = threading.local()
+
+
+class Truncated(ValueError):
+    """Pixels lie past the end of the file."""
+
+
+class Lossy(ValueError):
+    """A mask is asked for of a file whose compression changes values, or may."""
+
+
+def _unheard(record: logging.LogRecord) -> bool:
+    return not getattr(_reading, "depth", 0)
+
+
+logging.getLogger("tifffile").addFilter(_unheard)  # what keeps it from reading comes as an exception
+
+
+@contextmanager
+def opened(file: Any) -> Iterator[Any]:
+    """A TiffFile of a path or an opened file, about which tifffile logs nothing (GDAL's -3.4028235e+38, at every opening)."""
+    _reading.depth = getattr(_reading, "depth", 0) + 1
+    try:
+        with tifffile.TiffFile(file) as opened:
+            yield opened
+    finally:
+        _reading.depth -= 1
+
+
+def lossy(file: Any) -> bool:
+    """Whether the compression of an opened TiffFile changes values, or may."""
+    return file.pages.first.compression in _LOSSY
+
+
+def mask_page(file: Any) -> Any:
+    """The page that says where the first one has data (GDAL's internal mask); None where there is none."""
+    for page in file.pages[1:]:
+        kind = int(getattr(page, "subfiletype", 0))
+        if kind & _MASK and not kind & _REDUCED:
+            return page
+    return None
 
 
 def described(file: Any, size: int, layout: Layout = "auto") -> tuple[int, int, int, int, bool, str]:
     """(height, width, channels, layers, alpha, dtype) of the first series of an opened TiffFile of `size` bytes.
 
-    ValueError if pixels lie past the file's end.
+    Truncated if pixels lie past the file's end.
     """
     series, page = file.series[0], file.pages.first
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if series.dataoffset is not None:
         ends.append(series.dataoffset + series.nbytes)
     if max(ends, default=0) > size:
-        raise ValueError("the file is truncated")
+        raise Truncated("the file is truncated")
     (height, width, layers), _ = _shape(series.shape, series.axes, layout)
     palette = page.colormap is not None
     alpha = page.photometric == _RGB and layers == 4
@@ -31,8 +79,10 @@ def described(file: Any, size: int, layout: Layout = "auto") -> tuple[int, int, 
 
 
 def decode(data: bytes, indices: bool) -> np.ndarray:
-    """The first series as H W or H W C; a palette gives indices if asked, else 8-bit RGB."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    """The first series as H W or H W C; a palette gives indices if asked, else 8-bit RGB. Lossy for such indices."""
+    with opened(io.BytesIO(data)) as file:
+        if indices and lossy(file):
+            raise Lossy
         colormap, values = file.pages.first.colormap, pixels(file)
         if values.shape[2] == 1:
             values = values[..., 0]

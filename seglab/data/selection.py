@@ -12,12 +12,14 @@ from seglab.data.compact import Compact, Sizes, Texts, array_of
 from seglab.data.counting import tally
 from seglab.data.layout import SPLITS, hashed
 from seglab.data.source import Source
+from seglab.data.volumes_volume import VOLUME
 from seglab.errors import ConfigError, DataError, visible
 from seglab.types import Sample, group_labels
 
 log = logging.getLogger("seglab")
 Place = tuple[str, int]  # a split of the data set, and the position in it
 _NAMES = list(SPLITS)
+_FIRST = "^[^/]+"  # the group of a name that begins with it
 
 
 class Places(Compact[Place]):
@@ -49,12 +51,20 @@ class Places(Compact[Place]):
 
 
 class Selected(Source):
-    """A data set whose splits are lists of places in another's; `fold` is the number of its fold, if it is one."""
+    """A data set whose splits are lists of places in another's; `fold` is the number of its fold, if it is one.
+
+    Where a fold's train and val, pooled, have two images of one name, names begin with the split that they come from (and, as
+    a pattern on names could not know that, with the group before it).
+    """
 
     def __init__(self, source: Source, places: dict[str, Places], fold: int | None = None) -> None:
         self.source, self.places, self.fold = source, places, fold
         self.name, self.spec, self.group = source.name, source.spec, source.group
-        self._ids = {split: Texts(_names(source, some)) for split, some in places.items()}
+        self._renamed = fold is not None and not set(source.ids("train")).isdisjoint(source.ids("val"))
+        name = _names if not self._renamed else _long_names
+        self._ids = {split: Texts(name(source, some)) for split, some in places.items()}
+        if self._renamed and self.group is not None:
+            self.group = _FIRST
 
     def ids(self, split: str) -> Sequence[str]:  # noqa: D102
         return self._ids[split]
@@ -74,7 +84,8 @@ class Selected(Source):
         return set().union(*(sizes for sizes, _ in seen)), False
 
     def load(self, split: str, index: int) -> Sample:  # noqa: D102
-        return self.source.load(*self.places[split][index])
+        sample = self.source.load(*self.places[split][index])
+        return {**sample, "id": self._ids[split][index]} if self._renamed else sample
 
     def load_mask(self, split: str, index: int) -> np.ndarray:  # noqa: D102
         return self.source.load_mask(*self.places[split][index])
@@ -120,7 +131,10 @@ def _check_groups(source: Source) -> None:
         return
     held = {split: set(group_labels(source.ids(split), source.group, "data.group")) for split in SPLITS}
     for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        if both := sorted(held[one] & held[other]):
+        if (both := sorted(held[one] & held[other])) and source.group == VOLUME:
+            text = "%s and %s have volumes of the same name (%d, such as '%s'); if they are the same volumes, scores flatter"
+            log.warning(text, one, other, len(both), visible(both[0]))
+        elif both:
             text = "data.group: %d groups are in %s and in %s, such as '%s'; scores on images of known groups flatter"
             log.warning(text, len(both), one, other, visible(both[0]))
 
@@ -131,6 +145,15 @@ def _names(source: Source, places: Places) -> Iterator[str]:
         return iter(ids.take(places.positions))
     names = {split: source.ids(split) for split in within}
     return (names[of][n] for of, n in places)
+
+
+def _long_names(source: Source, places: Places) -> Iterator[str]:
+    """SPLIT/NAME in train and val; with groups GROUP/SPLIT/NAME in all."""
+    names = list(_names(source, places))
+    if source.group is None:
+        return (name if of == "test" else f"{of}/{name}" for (of, _), name in zip(places, names, strict=True))
+    labels = group_labels(names, source.group, "data.group")
+    return (f"{g.replace('/', '-')}/{of}/{name}" for g, (of, _), name in zip(labels, places, names, strict=True))
 
 
 def _labels(source: Source, places: Places) -> list[str]:

@@ -17,13 +17,14 @@ from seglab.data.paired import Paired, found_out
 from seglab.data.shards_bytes import Part, part_of
 from seglab.data.shards_index import Index, index
 from seglab.data.shards_names import Roles, shards
-from seglab.data.shards_tar import Member
+from seglab.data.shards_tar import LINK, Member
 from seglab.data.source import written
 from seglab.errors import ConfigError, DataError, visible
 
 log = logging.getLogger("seglab")
 
 _KEY = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]*)", re.DOTALL)  # webdataset's rule: up to the first dot of the last part
+_META = re.compile(r"__[^/]*__($|/|\.(json|ya?ml|txt)$)")  # notes on the shard: what webdataset leaves out, and files of text
 
 
 class Shards(Paired):
@@ -111,18 +112,23 @@ def _of_shard(made: Index, roles: Roles) -> Iterator[Pair]:
         if key.startswith("/") or ".." in key.split("/"):
             raise DataError(f"{where} leads outside of the data set; write the shard with relative names.")
         image, mask = (parts[e] for e in roles(tuple(parts), where))
+        link = next((one for one in (image, mask) if one.size == LINK), None)
+        if link is not None:
+            raise DataError(
+                f"{where}: '{visible(link.name)}' is a link; pack the files themselves (tar -h --hard-dereference)."
+            )
         yield Pair(key, str(Part(made.file, *image)), str(Part(made.file, *mask)))
     if not seen:
         raise DataError(f"The shard {made.file} holds no sample, such as 000123.jpg and 000123.seg.png; leave it out.")
 
 
 def _samples(made: Index) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Keys and their members by extension, in the order of the shard; hidden files are no members."""
+    """Keys and their members by extension, in the order of the shard; hidden files and __meta__ are no members."""
     last: str | None = None
     parts: dict[str, Member] = {}
     for member in made:
         match = _KEY.fullmatch(re.sub(r"^(\./+)+", "", member.name))
-        if match is None:
+        if match is None or _META.match(member.name):
             continue
         key, extension = match[1], match[2].lower()
         if key != last:

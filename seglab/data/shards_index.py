@@ -19,7 +19,7 @@ from seglab.data.shards_bytes import is_address, read_range
 from seglab.data.shards_tar import BLOCK, Member, header, members
 from seglab.errors import DataError, visible
 
-_VERSION = 1  # raise it when the meaning of the files changes
+_VERSION = 2  # raise it when the meaning of the files changes
 _BLOCKS = {True: 4 << 20, False: 1 << 12}  # bytes read at once: of addresses many, because each request takes its time
 
 

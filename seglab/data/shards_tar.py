@@ -11,14 +11,15 @@ from typing import NamedTuple
 BLOCK = 512
 Read = Callable[[int, int], bytes]  # (offset, count) -> at most so many bytes
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_FILES, _WITHOUT_BYTES = b"\0" + b"07", b"123456"  # links, devices and folders say a size, but have no bytes
+LINK = -1
+_FILES, _LINKS, _WITHOUT_BYTES = b"\0" + b"07", b"12", b"123456"  # links, devices and folders say a size, but have no bytes
 _NAMES = b"xL"  # headers that name the next member: pax, GNU
 _LONGEST = 1 << 20  # bytes of such a header
 _EMPTY = bytes(BLOCK)
 
 
 class Member(NamedTuple):
-    """A file in the tar: its name, and where its bytes begin and how many they are."""
+    """A file in the tar: its name, and where its bytes begin and how many they are (LINK: it is a link, and has none)."""
 
     name: str
     at: int
@@ -26,7 +27,7 @@ class Member(NamedTuple):
 
 
 def members(read: Read, length: int) -> Iterator[Member]:
-    """The files of a tar of `length` bytes, in order; ValueError says what is wrong with it."""
+    """The files and links of a tar of `length` bytes, in order; ValueError says what is wrong with it."""
     position = 0
     told: dict[str, str] = {}  # by the headers before a member's own
     while True:
@@ -54,6 +55,8 @@ def members(read: Read, length: int) -> Iterator[Member]:
             raise ValueError(f"'{name}' is stored sparse; write the tar without --sparse")
         if kind in _FILES and not name.endswith("/"):
             yield Member(name, at, size)
+        elif kind in _LINKS:
+            yield Member(name, at, LINK)
         if kind != b"K" and kind != b"g":  # K: the target of a link; g: of all members, and none of what is asked for here
             told = {}
 

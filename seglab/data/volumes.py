@@ -17,13 +17,13 @@ from seglab.data.mask_rules import Rules, decide
 from seglab.data.source import Source, written
 from seglab.data.volumes_agree import Both, alike, matched, whole_numbers
 from seglab.data.volumes_grid import AXES, Axis, place, plane, plane_size, turned
-from seglab.data.volumes_volume import Recent, Volume
+from seglab.data.volumes_volume import VOLUME, Recent, Volume
 from seglab.data.volumes_window import check_window, own_window, windowed
 from seglab.errors import ConfigError, DataError
 from seglab.types import Sample, Spec, group_labels
 
 _MASKS, _IMAGES, _SLICES = 24, 12, 4  # volumes of masks and of images that are read before training, and slices of each
-_VOLUME, _GROUP = "^(.+)/[0-9]+$", "^[^/]+"
+_GROUP = "^[^/]+"
 
 
 class Slices(NamedTuple):
@@ -35,7 +35,7 @@ class Slices(NamedTuple):
 
 
 class Volumes(Source):
-    """The slices of pairs of volumes along an axis; a slice is NAME/NUMBER, counted from the right, the back or the feet.
+    """The slices of pairs of volumes along an axis; a slice is NAME/NUMBER, counted from the left, the back or the feet.
 
     `open_pair` gives both volumes of a Pair from their headers. `window` is in the units of the images (None: uint8 stays,
     others by each volume's percentiles). Without `empty` train has only slices on which something but class 0 is marked.
@@ -71,12 +71,20 @@ class Volumes(Source):
         both = [one for some in self._volumes.values() for one in some]
         self._channels, self._bytes = alike([one.image for one in both], self._window)
         self.rules = r = self._ruled(even_sample(both, _MASKS), told, mode, foreground)
-        self.group = _VOLUME if group is None else _GROUP
+        self.group = VOLUME if group is None else _GROUP
         self._slices = {split: self._listed(split, group, empty or split != "train") for split in pairs}
         if mean is None or std is None:
             mean, std = mean_and_std(self._sampled())
         palette = tuple(told.colors or ()) if len(told.colors or ()) == len(r.classes) else ()
         self.spec = Spec(r.classes, r.mode, r.ignore_index, self._channels, tuple(mean), tuple(std), palette, r.instances)
+
+    @staticmethod
+    def reader(**_: Any) -> Callable[[str], np.ndarray]:
+        """ConfigError: an image file is no volume, and nothing would bring its values into the window."""
+        raise ConfigError(
+            "The network was trained on windowed slices of volumes, and predict reads image files; score volumes by "
+            "python -m seglab.evaluate."
+        )
 
     def ids(self, split: str) -> list[str]:
         """VOLUME/NUMBER of each slice; with data.group GROUP/VOLUME/NUMBER."""

@@ -12,16 +12,22 @@ import numpy as np
 
 Axis = Literal["axial", "coronal", "sagittal", 0, 1, 2]
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2, 0: 0, 1: 1, 2: 2}
+_FLAT = 1e-4  # a determinant of three directions that lie in one plane, all but rounding
 
 
 def orientation(affine: np.ndarray) -> np.ndarray:
     """For each stored axis the RAS axis nearest to it and its direction (1 or -1); 3 2, as nibabel has it."""
     import nibabel
 
-    found = nibabel.orientations.io_orientation(affine)
-    if np.isnan(found).any():
-        raise ValueError("its affine is singular, so that it has no orientation")
-    return found.astype(int)
+    return nibabel.orientations.io_orientation(affine).astype(int)
+
+
+def check_affine(affine: np.ndarray) -> None:
+    """ValueError unless an affine gives every voxel a place of its own."""
+    with np.errstate(all="ignore"):
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.isfinite(affine).all() or not abs(np.linalg.det(axes)) > _FLAT:
+            raise ValueError("its header does not say where its voxels lie (the affine is singular or not finite)")
 
 
 def turned(array: np.ndarray, ornt: np.ndarray) -> np.ndarray:

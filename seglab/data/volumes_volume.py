@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-_BYTES = 10**9  # of volumes that a process keeps
+_BYTES = 10**9  # of volumes that a process keeps, of images and of masks each
+VOLUME = "^(.+)/[0-9]+$"  # what the slices of a volume have in common, where data.group says nothing else
 
 
 class Volume(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from seglab.build import build, check_settings, check_type, find
 from seglab.data.cache import cached
 from seglab.data.mixing import Mix
 from seglab.data.module import DataModule
-from seglab.data.reading import read_image
+from seglab.data.reading import SUFFIXES, read_image
 from seglab.data.reduced import reduced
 from seglab.data.resizing import check_scale
 from seglab.data.selection import select
@@ -68,11 +68,24 @@ def source(config: Config) -> Source:
     return select(cached(made, **cache), **selection)
 
 
-def reader(config: Config) -> Callable[[str], np.ndarray]:
-    """What reads an image file without a mask as the data set of `data` reads its own."""
+def reader(config: Config) -> tuple[Callable[[str], np.ndarray], Sequence[str]]:
+    """What reads an image file without a mask as the data set of `data` reads its own, and the suffixes of such files.
+
+    ConfigError where images of that data set are no files.
+    """
     settings = _source_settings(config)
-    own = getattr(find(settings.get("_target_"), Source, "data"), "reader", None)
-    return read_image if own is None else own(**{k: v for k, v in settings.items() if not k.startswith("_")})
+    kind: Any = find(settings.get("_target_"), Source, "data")
+    if not hasattr(kind, "reader"):
+        return read_image, SUFFIXES
+    return kind.reader(**{k: v for k, v in settings.items() if not k.startswith("_")}), kind.suffixes
+
+
+def predicts(config: Config) -> bool:
+    """Whether there is such a reader."""
+    try:
+        return bool(reader(config))
+    except ConfigError:
+        return False
 
 
 def _source_settings(config: Config) -> Config:

@@ -169,7 +169,7 @@ def _fit(job: Job, record: Record, interrupts: Interrupts) -> None:
         trackers.report(made, {**record.content, "seconds": record.seconds()}, shown)
     summary.scores(out, source.spec, record.content["per_class"], record.content["metrics"])
     summary.speed(out, record.content["speed"], config["data"].get("cache", "none") != "none")
-    summary.places(out, run, FILES)
+    summary.places(out, run, FILES, assemble.predicts(config))
 
 
 def _watch(monitor: str | None, higher: bool) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     """
     out = console()
     assemble.check_inference(check_top(config))
-    files, read = find_images(source), assemble.reader(config)
+    read, suffixes = assemble.reader(config)
+    files = find_images(source, suffixes)
     task = assemble.task(config, saved.spec, saved.state)
     checkpoint.restore(task, saved)
     predictor = Predictor(task, *running.where_to_run(config))
@@ -76,15 +78,15 @@ def predict(saved: Checkpoint, config: dict[str, Any], source: Path, output: Pat
     return written
 
 
-def find_images(source: Path) -> list[tuple[str, Path]]:
+def find_images(source: Path, suffixes: Sequence[str] = SUFFIXES) -> list[tuple[str, Path]]:
     """(name without suffix, path) of an image file, or of all images below a folder; DataError if there are none."""
     if source.is_file():
         return [(source.stem, source)]
     if not source.is_dir():
         raise DataError(f"input={source} does not exist.")
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
     if not found:
-        raise DataError(f"input={source} holds no images ({', '.join(SUFFIXES)}).")
+        raise DataError(f"input={source} holds no images ({', '.join(suffixes)}).")
     names = [str(p.relative_to(source).with_suffix("")) for p in found]
     twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
     if twice:

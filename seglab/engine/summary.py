@@ -94,12 +94,13 @@ def speed(out: Console, numbers: Mapping[str, float | None], cached: bool) -> No
         out.print(f"           less with data.num_workers=N{'' if cached else ' or data.cache=ram'}", markup=False)
 
 
-def places(out: Console, run: Path, names: Iterable[str]) -> None:
-    """Where everything lies, as far as it exists."""
+def places(out: Console, run: Path, names: Iterable[str], predicts: bool = True) -> None:
+    """Where everything lies, as far as it exists; `predicts`: whether predict reads images as the run's data set does."""
     here = [n for n in names if (run / n).exists()]
     out.print(f"{shown(run)}/", markup=False, style="bold")
     for name in here:
-        out.print(f"  {name:<22}{_PLACES[name]}", markup=False)
+        text = _PLACES[name] if predicts else _PLACES[name].replace("|predict", "")
+        out.print(f"  {name:<22}{text}", markup=False)
 
 
 _PLACES = {

@@ -219,6 +219,10 @@ SPOILS = {
         "lies 0.7 mm above .* 2 mm apart",
     ),
     "the same place": (lambda p: edit(p, ImagePositionPatient=position(1)), "at the same place"),
+    "no place": (
+        lambda p: [edit(one, PixelSpacing=[0, 0.5]) for one in p.parent.iterdir()],
+        "images/p cannot be read: .*where its voxels lie",
+    ),
     "a localizer": (lambda p: edit(p, ImageOrientationPatient=list(CORONAL)), "two orientations"),
     "another size": (lambda p: edit(p, Rows=3, Columns=14), "two sizes"),
     "colours": (lambda p: edit(p, PhotometricInterpretation="RGB"), "has colours"),

@@ -1,7 +1,9 @@
 """Rasters as satellites and aircraft bring them: the bands asked for, missing values nowhere, and masks in their image's place."""
 
+import http.server
 import logging
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from PIL import Image
 from seglab.data import geotiff_reading
 from seglab.data.bands import Bands
 from seglab.data.cache import cached
+from seglab.data.converting import convert
 from seglab.data.counting import class_counts
+from seglab.data.folder import Folder
 from seglab.data.geotiff import GeoTiff
 from seglab.data.geotiff_grid import Grid, apart
 from seglab.data.geotiff_reading import pixels, raster
@@ -91,7 +95,8 @@ def test_every_form_of_tiff_gives_the_bands_asked_for(tmp_path_factory, form, ki
     array = (RNG.random((*size, channels)) * 100).astype(kind)
     path = tmp_path_factory.mktemp("t") / "a.tif"
     write(path, array, form)
-    stored, said = pixels(str(path))
+    (stored, valid), said = pixels(str(path))
+    assert valid is None
     np.testing.assert_array_equal(stored, array)
     assert (said.height, said.width, said.bands, said.dtype) == (*size, channels, kind)
     assert raster(str(path)) == said
@@ -108,11 +113,11 @@ def test_layout_is_what_the_user_says_where_nothing_else_does(tmp_path):
     array = RNG.integers(0, 99, (13, 8, 8)).astype(np.uint16)  # 13 bands of 8 x 8: larger than the sides
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
     at = str(tmp_path / "a.tif")
-    np.testing.assert_array_equal(pixels(at, "first")[0], array.transpose(1, 2, 0))
-    np.testing.assert_array_equal(pixels(at, "last")[0], array)
-    assert pixels(at)[0].shape == (13, 8, 8)  # the smaller side, as the docs say
+    np.testing.assert_array_equal(pixels(at, "first")[0].values, array.transpose(1, 2, 0))
+    np.testing.assert_array_equal(pixels(at, "last")[0].values, array)
+    assert pixels(at)[0].values.shape == (13, 8, 8)  # the smaller side, as the docs say
     write(tmp_path / "b.tif", array.transpose(1, 2, 0), "separate")  # here the file says it
-    np.testing.assert_array_equal(pixels(str(tmp_path / "b.tif"))[0], array.transpose(1, 2, 0))
+    np.testing.assert_array_equal(pixels(str(tmp_path / "b.tif"))[0].values, array.transpose(1, 2, 0))
 
 
 def test_values_are_scaled_as_said():
@@ -228,6 +233,24 @@ def test_missing_data_count_nowhere_whatever_the_ignore_id(tmp_path, ignore, kin
     assert (source.load_mask("train", 0)[4] == source.spec.ignore_index).all()
 
 
+def test_objects_are_converted(tmp_path):
+    images = [RNG.integers(1, 250, (*SIZE, 4)).astype(np.uint8) for _ in range(2)]
+    images[0][:2] = 0
+    dataset(tmp_path / "d", images, [ids(classes=6), ids(classes=100)], told={"nodata": 0})
+    source = GeoTiff(tmp_path / "d", foreground=True)
+    done = convert(source, tmp_path / "plain")
+    assert (done.settings, done.lost) == (("data.foreground=true",), ())
+    ours = Folder(tmp_path / "plain", foreground=True)
+    assert ours.spec.instances
+    for n in range(2):
+        a, b = ours.load("train", n), source.load("train", n)
+        np.testing.assert_array_equal(a["mask"], b["mask"])
+        inside = b["mask"] == 1
+        np.testing.assert_array_equal(a["instances"] > 0, b["instances"] > 0)
+        pairs = set(zip(a["instances"][inside].tolist(), b["instances"][inside].tolist(), strict=True))
+        assert len({x for x, _ in pairs}) == len({y for _, y in pairs}) == len(pairs)
+
+
 def test_objects_and_channels_of_classes_lose_what_has_no_data(tmp_path):
     images = [RNG.random((*SIZE, 2), np.float32) for _ in range(2)]
     images[0][:2] = np.nan
@@ -245,6 +268,65 @@ def test_objects_and_channels_of_classes_lose_what_has_no_data(tmp_path):
     source = GeoTiff(tmp_path / "m", mode="multilabel")
     assert (source.load("train", 0)["mask"][:2] == source.spec.ignore_index).all()
     np.testing.assert_array_equal(source.load("train", 0)["mask"][2:], layers[2:])
+
+
+def masked(path, image, valid):
+    """An image H W C with GDAL's internal mask (a page marked by bit 4 of NewSubfileType), and an overview of both."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as file:
+        file.write(image[..., 0] if image.shape[2] == 1 else image, photometric="minisblack", metadata=None, **({} if image.shape[2] == 1 else {"planarconfig": "contig"}))  # fmt: skip
+        for kind, page in ((1, image[::2, ::2, 0]), (5, np.ones_like(valid[::2, ::2])), (4, valid)):
+            file.write(page, photometric="minisblack", subfiletype=kind, metadata=None, compression="deflate")
+
+
+@pytest.mark.parametrize("bands", [1, 3, 13])
+def test_a_mask_inside_the_file_says_where_there_are_no_data(tmp_path, bands):
+    image = RNG.integers(1, 250, (*SIZE, bands)).astype(np.uint8)
+    valid = np.ones(SIZE, bool)
+    valid[:3], valid[7, 4] = False, False
+    for split in ("train", "val"):
+        masked(tmp_path / split / "images/a.tif", image, valid)
+        mask(tmp_path / split / "masks/a.tif", ids())
+    source = GeoTiff(tmp_path, fill=1.0)
+    sample = source.load("train", 0)
+    assert sample["image"].shape == image.shape
+    np.testing.assert_array_equal(sample["mask"] == source.spec.ignore_index, ~valid)
+    np.testing.assert_array_equal(source.load_mask("train", 0), sample["mask"])
+    np.testing.assert_array_equal(sample["image"], np.where(valid[..., None], image, 255))
+    np.testing.assert_array_equal(GeoTiff.reader(fill=1.0)(str(tmp_path / "train/images/a.tif")), sample["image"])
+    everything = GeoTiff(tmp_path, nodata="none")
+    np.testing.assert_array_equal(everything.load("train", 0)["image"], image)
+    assert (everything.load_mask("train", 0) != everything.spec.ignore_index).all()
+
+
+def test_a_mask_inside_the_file_that_broke_off_is_found_at_once(tmp_path):
+    masked(tmp_path / "a.tif", np.ones((64, 64, 1), np.uint8), RNG.integers(0, 2, (64, 64)).astype(bool))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages[3].dataoffsets[0]
+    whole = (tmp_path / "a.tif").read_bytes()
+    raster(str(tmp_path / "a.tif"))
+    (tmp_path / "a.tif").write_bytes(whole[: at + 20])
+    with pytest.raises(DataError, match=r"a\.tif cannot be read"):
+        raster(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("code", [6, 7, 33003, 33004, 33005, 34712, 50001, 50002, 52546])
+def test_masks_whose_compression_changes_ids_are_refused(tmp_path, code):
+    dataset(tmp_path, [RNG.integers(1, 99, (16, 16, 2)).astype(np.uint8)])
+    at = tmp_path / "train/masks/s0.tif"
+    with tifffile.TiffFile(at, mode="r+") as file:
+        file.pages.first.tags["Compression"].overwrite(code)
+    with pytest.raises(DataError, match=r"train/masks/s0\.tif is a TIFF compressed as JPEG .* as PNG"):
+        GeoTiff(tmp_path, classes=["a", "b", "c"])
+
+
+def test_opening_a_file_says_nothing_but_others_are_heard(tmp_path, caplog):
+    dataset(tmp_path, [RNG.random((*SIZE, 2), np.float32)] * 2, told={"nodata": "-3.4028235e+38"})  # of which tifffile warns
+    source = GeoTiff(tmp_path)
+    source.load("train", 0)
+    assert not [one for one in caplog.records if one.name == "tifffile"]
+    logging.getLogger("tifffile").warning("of a notebook's own reading")
+    assert "notebook's own" in caplog.text
 
 
 # Where files lie.
@@ -401,8 +483,8 @@ def test_both_readers_say_the_same(tmp_path, rasterio):
     at = str(tmp_path / "a.tif")
     ours, theirs = geotiff_reading._by_tifffile(at, "auto", True), geotiff_reading._by_rasterio(at, True)
     assert ours[1] == theirs[1]
-    np.testing.assert_array_equal(ours[0], array)
-    np.testing.assert_array_equal(theirs[0], array)
+    np.testing.assert_array_equal(ours[0].values, array)
+    np.testing.assert_array_equal(theirs[0].values, array)
 
 
 def test_rasterio_reads_what_tifffile_cannot(tmp_path, rasterio, monkeypatch):
@@ -413,7 +495,7 @@ def test_rasterio_reads_what_tifffile_cannot(tmp_path, rasterio, monkeypatch):
         raise ValueError("no codec")
 
     monkeypatch.setattr(geotiff_reading.reading_tiff, "pixels", fail)
-    np.testing.assert_array_equal(pixels(str(tmp_path / "a.tif"))[0], array)
+    np.testing.assert_array_equal(pixels(str(tmp_path / "a.tif"))[0].values, array)
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(DataError, match="no codec"):
         pixels(str(tmp_path / "a.tif"))
@@ -435,7 +517,7 @@ def test_a_vrt_reads_what_lies_beside_it_and_runs_nothing(tmp_path, rasterio):
         (home / "a.vrt").write_text(VRT.format(source=source, more=more))
         return str(home / "a.vrt")
 
-    np.testing.assert_array_equal(pixels(vrt("in.tif"))[0], array[..., 1:2])
+    np.testing.assert_array_equal(pixels(vrt("in.tif"))[0].values, array[..., 1:2])
     (home / "hidden.tif").write_text(VRT.format(source="../out.tif", more=""))
     (home / "link.tif").symlink_to(tmp_path / "out.tif")
     outside = ["../out.tif", str(tmp_path / "out.tif"), "/vsicurl/http://127.0.0.1:9/a.tif", "hidden.tif", "link.tif", "GTIFF_DIR:1:../out.tif",
@@ -459,6 +541,73 @@ def test_a_vrt_reads_what_lies_beside_it_and_runs_nothing(tmp_path, rasterio):
         with pytest.raises(DataError, match=r"a\.vrt"):
             pixels(str(home / "a.vrt"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_gdal_finds_no_other_meaning_in_the_names_of_a_vrt(tmp_path, rasterio, monkeypatch):
+    home, secret = tmp_path / "home", np.full((*SIZE, 3), 77, np.uint8)
+    asked = []
+
+    class Served(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Served)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}/x.tif"
+    own = RNG.integers(0, 70, (*SIZE, 3)).astype(np.uint8)
+    write(tmp_path / "cwd/sub/a.tif", secret)
+    write(tmp_path / "out.tif", secret)
+    # Each of these names is a file below the VRT's folder, too.
+    connected = f"vrt://{tmp_path}/out.tif?bands=2"
+    for name in ("sub/a.tif", address, connected):
+        write(home / name.replace("//", "/"), own)
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    def read(source, relative, more=""):
+        text = VRT.format(source=source.replace("&", "&amp;"), more="").replace(
+            'relativeToVRT="1"', f'relativeToVRT="{relative}"'
+        )
+        (home / "a.vrt").write_text(text.replace("<SimpleSource>", f"<SimpleSource{more}>"))
+        return pixels(str(home / "a.vrt"))[0].values
+
+    try:
+        for source in (address, connected):
+            for relative in (0, 1):
+                with pytest.raises(DataError, match=r"a\.vrt names .*no plain path"):
+                    read(source, relative)
+        with pytest.raises(DataError, match="relative to the folder that one stands in"):
+            read("sub/a.tif", 0)
+        for more in (f' SourceFilename="{address}"', f' sourcefilename="{address}"', ' subclass="VRTDerivedRasterBand"'):
+            with pytest.raises(DataError, match=r"a\.vrt has a SimpleSource with"):
+                read("sub/a.tif", 1, more)
+        np.testing.assert_array_equal(read("sub/a.tif", 1), own[..., 1:2])
+        np.testing.assert_array_equal(read(str(home / "sub/a.tif"), 0), own[..., 1:2])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == []
+
+
+def test_both_readers_see_the_mask_inside_a_file_and_none_beside_it(tmp_path, rasterio):
+    array = RNG.integers(1, 99, (33, 47, 3)).astype(np.uint8)
+    valid = RNG.integers(0, 2, (33, 47)).astype(bool)
+    for inside in (True, False):
+        at = tmp_path / f"{inside}.tif"
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside):
+            georeferenced(rasterio, at, array, "GTiff")
+            with rasterio.open(at, "r+") as file:
+                file.write_mask(valid)
+        assert at.with_name(f"{inside}.tif.msk").exists() == (not inside)
+        for found, said in (geotiff_reading._by_tifffile(str(at), "auto", True), geotiff_reading._by_rasterio(str(at), True)):
+            np.testing.assert_array_equal(found.values, array)
+            assert said.masked == inside
+            if inside:
+                np.testing.assert_array_equal(found.valid, valid)
+            else:
+                assert found.valid is None
 
 
 def test_a_tiff_by_name_alone_is_not_opened_by_another_driver(tmp_path, rasterio):
@@ -488,11 +637,17 @@ def test_a_network_is_trained_on_it(train, tmp_path):
 def test_predict_and_train_read_alike(tmp_path):
     from seglab.config import load, plain
     from seglab.engine import assemble
+    from seglab.engine.predicting import find_images
 
     dataset(tmp_path, [RNG.integers(1, 9999, (*SIZE, 5)).astype(np.uint16)] * 2)
     config = plain(load(["data=geotiff", f"data.root={tmp_path}", "data.bands=[5,1]", "data.divide=10000", "data.nodata=none"]))
     expected = assemble.source(config).load("train", 0)["image"]
-    np.testing.assert_array_equal(assemble.reader(config)(str(tmp_path / "train/images/s0.tif")), expected)
+    read, suffixes = assemble.reader(config)
+    np.testing.assert_array_equal(read(str(tmp_path / "train/images/s0.tif")), expected)
+    for name in ("a.jp2", "b.VRT", "c.img", "d.tiff", "e.txt"):
+        (tmp_path / "others" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "others" / name).touch()
+    assert [name for name, _ in find_images(tmp_path / "others", suffixes)] == ["a", "b", "c", "d"]
     with pytest.raises(ConfigError, match="has none"):
         assemble.source({**config, "data": {**config["data"], "reduced_jpeg": True, "scale": 0.5}})
 

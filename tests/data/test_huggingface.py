@@ -293,3 +293,12 @@ def test_the_yaml_has_the_arguments_with_their_defaults():
     assert node.pop("_target_") == f"{HuggingFace.__module__}.{HuggingFace.__name__}"
     expected = {k: None if p.default is p.empty else p.default for k, p in inspect.signature(HuggingFace).parameters.items()}
     assert node == {k: list(v) if isinstance(v, tuple) else v for k, v in expected.items()}
+
+
+@pytest.mark.parametrize("name", ["parquet", "imagefolder", "json"])
+def test_a_folder_called_as_a_builder_of_datasets_is_the_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    table(rows(5)).to_parquet(tmp_path / name / "train.parquet")
+    assert HuggingFace(name).name == name
+    assert sum(len(HuggingFace(name).ids(split)) for split in ("train", "val", "test")) == 5

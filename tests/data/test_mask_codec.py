@@ -78,3 +78,17 @@ def test_layers_are_mapped_one_by_one(shape):
     stored = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), shape)
     out = Codec(((0, 0), (255, 1)), layered=True)(stored, "m.tif")
     np.testing.assert_array_equal(out, stored // 255)
+
+
+@pytest.mark.parametrize(
+    "ids", [{0: 0, 1: 1, 2: 2}, {0: 0, 1: 1, 2: 2, 255: 255}, {0: 0, 1: 1, 2: 2, 3: 255}, {0: 0, 1: 2, 2: 1, 255: 255}]
+)
+def test_ids_that_stay_as_they_are_are_checked_as_all_others(ids):
+    codec = Codec(tuple(ids.items()), remedy="x")
+    for value in range(256):
+        mask = np.array([[0, 1, value]], np.uint8)
+        if value in ids:
+            assert codec(mask, "m.png").tolist() == [[ids[v] for v in (0, 1, value)]]
+        else:
+            with pytest.raises(DataError, match=f"the id {value} at row 0, column 2"):
+                codec(mask, "m.png")

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 nib = pytest.importorskip("nibabel", reason="nibabel is not installed (pip install 'seglab[medical]')")
 
 from seglab.data.cache import cached  # noqa: E402
+from seglab.data.converting import convert  # noqa: E402
 from seglab.data.counting import class_counts  # noqa: E402
+from seglab.data.folder import Folder  # noqa: E402
 from seglab.data.nifti import Nifti  # noqa: E402
+from seglab.data.nifti_reading import NiftiVolume  # noqa: E402
 from seglab.data.selection import select  # noqa: E402
-from seglab.data.volumes_grid import AXES, in_ras, orientation, place, plane, turned  # noqa: E402
+from seglab.data.volumes_grid import AXES, check_affine, in_ras, orientation, place, plane, turned  # noqa: E402
 from seglab.data.volumes_volume import Recent, Volume  # noqa: E402
-from seglab.errors import DataError, SeglabError  # noqa: E402
+from seglab.errors import ConfigError, DataError, SeglabError  # noqa: E402
 from seglab.types import group_labels  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -290,6 +293,91 @@ def test_the_fingerprint_and_a_cache_follow_the_settings(tmp_path):
     kept = cached(Nifti(tmp_path / "d", window=[0, 100]), "disk", str(tmp_path / "kept"))
     for _ in range(2):
         np.testing.assert_array_equal(kept.load("train", 1)["mask"], seen(made["v0"][1], "axial", 1))
+
+
+AFFINES = {
+    "zero": np.zeros((3, 4)), "a row of zeros": AFFINE[:3] * [[1], [1], [0]], "nan": np.full((3, 4), np.nan),
+    "flat": np.array([[2.0, 2, 0, 0], [3, 3, 0, 0], [0, 0, 4, 0]]), "infinite": np.where(AFFINE[:3] == 4, np.inf, AFFINE[:3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", AFFINES)
+@pytest.mark.parametrize("where", ["images", "masks"])
+def test_an_affine_that_gives_voxels_no_place_is_named(tmp_path, which, where):
+    dataset(tmp_path, suffix=".nii")
+    at = tmp_path / "train" / where / "v1.nii"
+    with np.errstate(all="ignore"):
+        told = bytearray(at.read_bytes())
+        told[254:256], told[280:328] = (
+            np.int16(1).tobytes(),
+            np.nan_to_num(AFFINES[which], nan=np.nan, posinf=np.inf).astype("<f4").tobytes(),
+        )
+    at.write_bytes(told)
+    with pytest.raises(DataError, match=rf"{where}/v1\.nii cannot be read: .*where its voxels lie") as error:
+        Nifti(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.floats(0.01, 100)] * 3), st.floats(-0.6, 0.6), st.floats(-0.6, 0.6))
+def test_affines_of_scanners_are_not_refused(spacing, turn, shear):
+    turned = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), shear], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turned @ np.diag(spacing)
+    check_affine(affine)
+    affine[:3, 2] = affine[:3, 1] * 2
+    with pytest.raises(ValueError, match="where its voxels lie"):
+        check_affine(affine)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 7 * 6 * 5 * 2))
+def test_a_file_that_broke_off_is_found_by_its_header(tmp_path_factory, lost):
+    root = tmp_path_factory.mktemp("cut")
+    save(root / "a.nii", values())
+    whole = (root / "a.nii").read_bytes()
+    NiftiVolume([str(root / "a.nii")])
+    (root / "a.nii").write_bytes(whole[:-lost])
+    with pytest.raises(DataError, match=r"a\.nii cannot be read: it is truncated"):
+        NiftiVolume([str(root / "a.nii")])
+
+
+def test_image_files_are_not_predicted_without_the_window(tmp_path):
+    from seglab.config import load, plain
+    from seglab.engine import assemble
+
+    for kind in ("nifti", "dicom"):
+        config = plain(load([f"data={kind}", f"data.root={tmp_path}", "data.window=[-160,240]"]))
+        with pytest.raises(ConfigError, match=r"windowed slices of volumes.*seglab\.evaluate"):
+            assemble.reader(config)
+        assert not assemble.predicts(config)
+    assert assemble.predicts(plain(load(["data=geotiff", f"data.root={tmp_path}"])))
+
+
+def test_volumes_of_one_name_in_two_splits_are_called_volumes(tmp_path, caplog):
+    for split in ("train", "val"):
+        save(tmp_path / split / "images" / "p_1.nii.gz", values())
+        save(tmp_path / split / "masks" / "p_1.nii.gz", labels())
+    select(Nifti(tmp_path))
+    assert "train and val have volumes of the same name (1, such as 'p_1')" in caplog.text
+    assert "data.group" not in caplog.text
+    caplog.clear()
+    select(Nifti(tmp_path, group="^p"))
+    assert "data.group: 1 groups" in caplog.text
+
+
+def test_objects_of_volumes_are_converted(tmp_path):
+    for split in ("train", "val"):
+        save(tmp_path / "d" / split / "images" / "a.nii.gz", values())
+        save(tmp_path / "d" / split / "masks" / "a.nii.gz", labels(classes=5))
+    source = Nifti(tmp_path / "d", foreground=True, window=[-160, 240])
+    done = convert(source, tmp_path / "plain")
+    assert (done.settings, done.lost) == (("data.foreground=true",), ())
+    ours = Folder(tmp_path / "plain", foreground=True)
+    assert ours.spec.instances
+    for n in range(SHAPE[2]):
+        for key in ("mask", "instances", "image"):
+            np.testing.assert_array_equal(ours.load("val", n)[key], source.load("val", n)[key])
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from seglab.data.folder_scan import scan_pair
+from seglab.data.layout import Pair
 from seglab.data.reading import read_header, read_image, read_mask
 from seglab.errors import DataError
 
@@ -200,3 +202,18 @@ def test_jpeg_masks_are_refused(tmp_path):
     path = save(tmp_path / "lossy.png", IDS, format="jpeg")
     with pytest.raises(DataError, match=r"lossy\.png.*JPEG"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("code", [6, 7, 33003, 33005, 34712, 50001, 50002, 52546])
+def test_tiff_masks_with_a_lossy_compression_are_refused_by_header_and_content(tmp_path, code):
+    path, image = str(tmp_path / "m.tif"), str(save(tmp_path / "a.png", IDS))
+    tifffile.imwrite(path, IDS, photometric="minisblack")
+    assert not read_header(path).lossy
+    np.testing.assert_array_equal(read_mask(path), IDS)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["Compression"].overwrite(code)
+    assert read_header(path).lossy
+    for read in (read_mask, lambda _: scan_pair(Pair("a", image, path))):
+        with pytest.raises(DataError, match=r"m\.tif is a TIFF compressed as JPEG or the like"):
+            read(path)
+    assert scan_pair(Pair("a", path, image)).image.lossy  # as an image it may be

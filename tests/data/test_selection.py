@@ -6,11 +6,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from seglab.data.cells import Cells
+from seglab.data.converting import convert
+from seglab.data.folder import Folder
 from seglab.data.layout import Pair, hashed_split
 from seglab.data.selection import assign, select
 from seglab.data.source import Source
 from seglab.errors import ConfigError, DataError
-from seglab.types import Spec
+from seglab.types import Spec, group_labels
 
 
 class Made(Source):
@@ -154,3 +156,49 @@ def test_a_run_takes_its_fold_and_says_how_many_images_it_had(train):
     assert found["data"]["counts"] == {"train": 4, "val": 4, "test": 4}
     assert found["data"]["whole"] == {"train": 8, "val": 4, "test": 4}
     assert found["data"]["fingerprint"] == Cells(48, 8, 4, 4).fingerprint()
+
+
+class Numbered(Made):
+    """Images called alike in every split: PATIENT_NUMBER."""
+
+    def __init__(self, patients=4, **more):
+        super().__init__(**more)
+        self._ids = {split: [f"p{n % patients}_{n:02}" for n in range(len(some))] for split, some in self._ids.items()}
+
+
+@pytest.mark.parametrize("group", [None, "^p[0-9]+", "(?<=_).$|[0-9]$"])
+def test_pooled_images_of_one_name_stay_two(group):
+    source = Numbered(group=group)
+    held = {}
+    for fold in range(3):
+        made = select(source, folds=3, fold=fold)
+        ids = {split: list(made.ids(split)) for split in ("train", "val", "test")}
+        assert len({*ids["train"], *ids["val"]}) == 30
+        for split in ("train", "val", "test"):
+            for n, id in enumerate(ids[split]):
+                of, at = made.places[split][n]
+                assert id.endswith(source.ids(of)[at] if group is None and of == "test" else f"{of}/{source.ids(of)[at]}")
+                assert made.load(split, n)["id"] == id
+                if group is not None:  # the group is that of the name as it was
+                    [label] = group_labels([id], made.group, "data.group")
+                    assert [label] == group_labels([source.ids(of)[at]], group, "data.group")
+        if group is not None:
+            assert not set(group_labels(ids["train"], made.group, "g")) & set(group_labels(ids["val"], made.group, "g"))
+        held |= dict.fromkeys(ids["val"])
+    assert len(held) == 30  # an image has one name in all folds
+
+
+def test_names_that_do_not_collide_stay():
+    for source in (Made(), Made(group="^[a-z]+[0-9]+")):
+        made = select(source, folds=3, fold=1)
+        assert sorted([*made.ids("train"), *made.ids("val")]) == sorted([*source.ids("train"), *source.ids("val")])
+        assert made.group == source.group
+    assert list(select(Numbered(), limit=0.5).ids("val")) == Numbered().ids("val")
+
+
+def test_folds_of_images_of_one_name_are_converted(tmp_path):
+    made = select(Numbered(), folds=3, fold=1)
+    convert(made, tmp_path / "plain")
+    plain = Folder(tmp_path / "plain")
+    for split in ("train", "val", "test"):
+        assert sorted(made.ids(split)) == list(plain.ids(split))

@@ -28,7 +28,7 @@ from seglab.data.shards import Shards
 from seglab.data.shards_bytes import Part, part_of, read_range
 from seglab.data.shards_index import index
 from seglab.data.shards_names import shards
-from seglab.data.shards_tar import members
+from seglab.data.shards_tar import LINK, members
 from seglab.errors import ConfigError, DataError, SeglabError
 
 RNG = np.random.default_rng(0)
@@ -284,7 +284,9 @@ def test_links_folders_and_binary_sizes_are_as_in_tarfile():
     whole = file.getvalue()
     with tarfile.open(fileobj=io.BytesIO(whole)) as theirs:
         expected = [(one.name, one.offset_data, one.size) for one in theirs.getmembers() if one.isreg()]
-    assert [tuple(one) for one in members(lambda at, count: whole[at : at + count], len(whole))] == expected
+    found = list(members(lambda at, count: whole[at : at + count], len(whole)))
+    assert [tuple(one) for one in found if one.size != LINK] == expected
+    assert [one.name for one in found if one.size == LINK] == ["l.png", "s"]
     before, told = tarfile.TarInfo("pax"), tarfile.TarInfo("p.png")  # of files above 8 GB the ustar header may say 0
     before.type, before.size = b"x", 12
     whole = (
@@ -571,3 +573,43 @@ def test_classes_stand_beside_the_first_shard(tmp_path):
     assert (data.spec.classes, data.spec.ignore_index) == (("sky", "road", "tree"), 9)
     with pytest.raises(ConfigError, match=r"data\.mean and data\.std"):
         Shards(train=str(tmp_path / "a.tar"), mean=(0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "which"), [(tarfile.SYMTYPE, "1.jpg"), (tarfile.LNKTYPE, "1.seg.png"), (tarfile.LNKTYPE, "both")]
+)
+def test_links_in_place_of_samples_are_refused_and_others_left_out(kind, which, tmp_path):
+    def packed(linked):
+        with tarfile.open(tmp_path / "a.tar", "w") as out:
+            for name, data in [*sample("0"), *sample("1"), ("1.txt", b"one"), *sample("2")]:
+                told = tarfile.TarInfo(name)
+                if name in linked:
+                    told.type, told.linkname = kind, "0" + name[1:]
+                else:
+                    told.size = len(data)
+                out.addfile(told, io.BytesIO(data))
+
+    packed(["1.jpg", "1.seg.png"] if which == "both" else [which])
+    for _ in range(2):  # made, and recalled
+        with pytest.raises(DataError, match=r"The sample '1' of .*a\.tar: '1\.\S+' is a link; .*dereference") as error:
+            Shards(train=str(tmp_path / "a.tar"))
+        assert "\n" not in str(error.value)
+    packed(["1.txt"])
+    assert sorted(id for s in ("train", "val", "test") for id in Shards(train=str(tmp_path / "a.tar")).ids(s)) == [
+        "0",
+        "1",
+        "2",
+    ]
+
+
+def test_what_webdataset_takes_for_notes_is_left_out(tmp_path):
+    notes = [("__meta__/0.jpg", image()), ("__meta__", b"{}"), ("__index__/a/b.png", mask()), ("__meta__.json", b"{}")]
+    tar(tmp_path / "a.tar", [notes[0], *sample("__0/1"), *notes[1:], *sample("x/__meta__/2")])
+    found = Shards(train=str(tmp_path / "a.tar"))
+    assert sorted(id for s in ("train", "val", "test") for id in found.ids(s)) == ["__0/1", "x/__meta__/2"]
+
+
+def test_messages_name_members_as_people_know_them(tmp_path):
+    tar(tmp_path / "a.tar", [("0.jpg", image()), ("0.png", mask((3, 4)))])
+    with pytest.raises(DataError, match=r"a\.tar!0\.png is 3 x 4 .* its image \S+a\.tar!0\.jpg is 9 x 12;"):
+        Shards(train=str(tmp_path / "a.tar"))
