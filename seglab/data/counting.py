@@ -21,6 +21,7 @@ from seglab.data.source import Source
 from seglab.types import SEEN, Spec
 
 _CHUNK = 8  # masks a thread takes at once
+_FEW = 8  # classes, which are faster counted one by one
 _SLOW = 4  # a mask takes so many times as long as a header
 _DIGEST = 16  # bytes
 _VERSION = 1  # raise it when what is kept changes its meaning
@@ -76,8 +77,10 @@ def class_pixels(mask: np.ndarray, spec: Spec) -> np.ndarray:
     """The pixels of each class, K. Binary: background and foreground; multilabel: the positives of each class."""
     if spec.mode == "multilabel":
         return np.count_nonzero(mask == 1, axis=(0, 1))
+    if mask.dtype == np.uint8 and spec.num_classes <= _FEW:
+        return np.array([np.count_nonzero(mask == k) for k in range(spec.num_classes)])
     if mask.dtype == np.uint8 and spec.num_classes <= 256:
-        # Seven times faster than bincount. OpenCV's is twice as fast again, but takes a lock that forked workers may inherit.
+        # Half the time of bincount. OpenCV's takes a lock, which a forked worker may inherit from a thread that held it.
         return np.array(Image.fromarray(mask).histogram()[: spec.num_classes])
     return np.bincount(mask[mask != spec.ignore_index], minlength=spec.num_classes)
 
@@ -91,8 +94,7 @@ def seen(mask: np.ndarray, held: Objects | None, target: int | None, spec: Spec)
     out[0] = class_pixels(mask, spec)
     out[1] = out[0] > 0
     if held is not None:
-        there = np.unique(held.ids)
-        there = there[there > 0] - 1
+        there = np.flatnonzero(np.bincount(held.ids.ravel())[1:])  # several times faster than unique
         labels = held.labels[there[~held.crowd[there]]]
         out[2] = np.bincount(labels[labels > 0], minlength=spec.num_classes)
     if target is not None:

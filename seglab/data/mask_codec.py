@@ -37,7 +37,7 @@ class Codec:
             if values.dtype == np.uint16 and values.max() < 256:
                 values = values.astype(np.uint8)  # the byte table is many times faster
             top, wraps = _unchanged(self.ids)
-            if values.dtype == np.uint8 and top and (values + wraps).max(initial=0) < top + wraps:
+            if values.dtype == np.uint8 and top and (values + wraps if wraps else values).max(initial=0) < top + wraps:
                 return values  # class ids already: nothing to look up, and nothing unknown
             if values.dtype == np.uint8 and dtype == np.uint8:
                 out = cv2.LUT(values.reshape(len(values), -1), _table(self.ids, rest, 8)).reshape(values.shape)

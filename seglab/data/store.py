@@ -1,7 +1,8 @@
 """Arrays by number in a folder that many processes fill at once: an append-only file, and an index of what is where.
 
 A record is written whole before the index says so, and carries a checksum: a process that is killed, or a disk that is full,
-leaves records that nobody finds, never a wrong one.
+leaves records that nobody finds, never a wrong one. A thread writes while its process goes on: what is changed meanwhile by the
+one who put it no longer has its checksum, and is not found either.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import queue
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 _ENTRY = 8  # bytes of a place in the index; 0 = nothing there
+_WAITING = 2  # records that a process may have waiting to be written; it writes the next itself
 _HEAD = np.dtype([("crc", "<u4"), ("meta", "<u4"), ("sum", "<u8"), ("number", "<i8"), ("stamp", "<i8"), ("bytes", "<i8")])
 
 
@@ -68,10 +71,9 @@ class Store:
         return found
 
     def put(self, number: int, stamp: int, content: Mapping[str, Any]) -> None:
-        """Keep the content under the number; nothing happens once the limit or the disk is reached."""
+        """Keep the content under the number, perhaps a moment later; nothing happens once the limit or the disk is reached."""
         if self.full:
             return
-        data, index, lock = self._files()
         parts, rows, at = [], [], 0
         for key, value in content.items():
             if isinstance(value, np.ndarray):
@@ -83,17 +85,29 @@ class Store:
         meta, body = json.dumps(rows).encode(), [part.reshape(-1).view(np.uint8) for part in parts if part.size]
         total = sum(map(_words, body)) % 2**64
         head = np.array([(zlib.crc32(meta), len(meta), total, number, stamp, at)], _HEAD).tobytes()
-        if os.fstat(data).st_size + len(head) + len(meta) + at > self.limit:
-            self.full = True
-            return
+        try:
+            _writer().put_nowait((self, number, [head + meta, *body]))
+        except queue.Full:
+            self.write(number, [head + meta, *body])
+
+    def write(self, number: int, parts: Sequence[Any]) -> None:
+        """Write a record now."""
+        data, index, lock = self._files()
         try:
             with lock:  # one append at a time, so that its place is known; a file's lock does not hold off threads
-                place = _append(data, [head + meta, *body])
+                if os.fstat(data).st_size + sum(map(len, parts)) > self.limit:
+                    self.full = True
+                    return
+                place = _append(data, parts)
         except OSError:  # the disk is full: what was written is never found
             self.full = True
             return
+        self._checked[number] = 0
         index[number * _ENTRY : (number + 1) * _ENTRY] = (place + 1).to_bytes(_ENTRY, "little")
-        self._checked[number] = 1
+
+    def flush(self) -> None:
+        """Wait until all that was put by this process is written."""
+        _writer().join()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
@@ -106,6 +120,29 @@ class Store:
             self._opened = (os.getpid(), data, mmap.mmap(file, self.count * _ENTRY), threading.Lock())
             os.close(file)
         return self._opened[1:]
+
+
+_writers: dict[int, queue.Queue[tuple[Store, int, Sequence[Any]]]] = {}  # of this process; a forked one begins with its own
+
+
+def _writer() -> queue.Queue[tuple[Store, int, Sequence[Any]]]:
+    """The records that this process has waiting, and a thread that writes them."""
+    process = os.getpid()
+    if process not in _writers:
+        _writers.clear()
+        _writers[process] = queue.Queue(_WAITING)
+        threading.Thread(target=_keep_writing, args=(_writers[process],), daemon=True, name="cache").start()
+    return _writers[process]
+
+
+def _keep_writing(waiting: queue.Queue[tuple[Store, int, Sequence[Any]]]) -> None:
+    while True:
+        store, number, parts = waiting.get()
+        try:
+            store.write(number, parts)
+        finally:
+            waiting.task_done()
+        del store, parts  # while it waits for the next, it holds no arrays
 
 
 def _reserve(file: int, size: int) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import get_context
 
@@ -42,6 +43,7 @@ def test_a_store_gives_back_what_was_put(tmp_path_factory, contents):
     store = Store(tmp_path_factory.mktemp("store"), len(contents) + 1, 10**9)
     for number, content in enumerate(contents):
         store.put(number, 7, content)
+    store.flush()
     again = Store(store.folder, len(contents) + 1, 10**9)
     for number, content in enumerate(contents):
         for one in (store, again):
@@ -54,6 +56,7 @@ def test_the_last_put_counts_and_parts_can_be_asked_for(tmp_path):
     store = Store(tmp_path, 1, 10**9)
     store.put(0, 1, {"image": np.zeros(9), "mask": np.ones(3)})
     store.put(0, 2, {"image": np.ones(9), "mask": np.zeros(2)})
+    store.flush()
     assert store.get(0, 1) is None
     assert store.get(0, 2, only=("mask",))["mask"].tolist() == [0, 0]
     assert list(store.get(0, 2, only=("mask",))) == ["mask"]
@@ -64,6 +67,7 @@ def test_a_torn_or_damaged_record_is_not_given(tmp_path, cut):
     store = Store(tmp_path, 2, 10**9)
     store.put(0, 1, {"image": np.arange(1000)})
     store.put(1, 1, {"image": np.arange(1000)})
+    store.flush()
     size = (tmp_path / "data").stat().st_size
     os.truncate(tmp_path / "data", size - cut)
     fresh = Store(tmp_path, 2, 10**9)
@@ -79,9 +83,39 @@ def test_a_full_store_keeps_what_it_has(tmp_path):
     store = Store(tmp_path, 3, 2000)
     for number in range(3):
         store.put(number, 0, {"image": np.full(700, number, np.uint8)})
+        store.flush()
     assert [store.get(n, 0) is not None for n in range(3)] == [True, True, False]
     assert store.full
     assert (tmp_path / "data").stat().st_size <= 2000
+
+
+def test_what_is_changed_before_it_is_written_is_not_found(tmp_path, monkeypatch):
+    store, go = Store(tmp_path, 2, 10**9), threading.Event()
+    write = Store.write
+    monkeypatch.setattr(Store, "write", lambda self, *record: go.wait(30) and write(self, *record))
+    array = np.arange(1000)
+    store.put(0, 1, {"image": array})
+    store.put(1, 1, {"image": np.arange(1000)})
+    array[7] = 0  # a transform may write into what it was given
+    assert store.get(0, 1) is None
+    go.set()
+    store.flush()
+    assert store.get(0, 1) is None
+    assert store.get(1, 1)["image"].tolist() == list(range(1000))
+    store.put(0, 1, {"image": np.arange(5)})
+    store.flush()
+    assert len(store.get(0, 1)["image"]) == 5
+
+
+def test_a_forked_process_writes_by_itself(tmp_path):
+    store = Store(tmp_path, 60, 10**9)
+    store.put(59, 5, {"image": np.zeros(3)})
+    store.flush()
+    child = get_context("fork").Process(target=fill, args=(tmp_path, 0))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert [n for n in range(60) if store.get(n, 5)] == [n for n in range(60) if n % 3 or n == 59]
 
 
 def fill(folder, worker):
@@ -89,6 +123,7 @@ def fill(folder, worker):
     for number in range(60):
         if number % 3 != worker:
             store.put(number, 5, {"image": np.full((number + 1, 11), number, np.int32)})
+    store.flush()
 
 
 def test_processes_that_fill_one_store_at_once_do_not_mix_their_records(tmp_path):
@@ -114,6 +149,7 @@ def test_a_cached_data_set_is_the_data_set(tmp_path, kind, monkeypatch):
         for split in ("train", "val", "test"):
             for n in range(len(source.ids(split))):
                 same(source.load(split, n), held.load(split, n))
+                held._store.flush()
                 assert np.array_equal(held.load_mask(split, n), source.load_mask(split, n))
                 held.load(split, n)["image"][:] = 0  # a transform may write into what it was given
     assert held.fingerprint() == source.fingerprint()
@@ -130,6 +166,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     Image.new("L", (8, 8), 1).save(tmp_path / "d" / "train" / "masks" / "a.bmp")
     os.utime(tmp_path / "d" / "train" / "masks" / "a.bmp", ns=(1, 1))
     assert held.load("train", 0)["mask"].min() == 1
+    held._store.flush()
     later = cached(Folder(tmp_path / "d", **told), "disk", str(tmp_path / "cache"))
     assert isinstance(later, Cached)
     assert later._store.get(0, later.stamp("train", 0)) is not None  # a later run finds it
@@ -140,7 +177,7 @@ def test_memory_is_given_back(ending):
     """At the end of the process; of a killed one by the next."""
     code = (
         "import sys, time; from seglab.data.cache import cached; from seglab.data.cells import Cells;"
-        "held = cached(Cells(48, 2, 0, 0), 'ram'); held.load('train', 0); print(held._store.folder, flush=True);"
+        "held = cached(Cells(48, 2, 0, 0), 'ram'); held.load('train', 0); held._store.flush(); print(held._store.folder, flush=True);"
         f"{'time.sleep(60)' if ending == 'kill' else ''}"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
