@@ -15,10 +15,9 @@ from PIL import Image
 
 from seglab.data.cache import user_cache
 from seglab.data.folder_scan import in_threads
-from seglab.data.objects import Objects
 from seglab.data.resizing import resize_mask, scaled
 from seglab.data.source import Source
-from seglab.types import SEEN, Spec
+from seglab.types import Spec
 
 _CHUNK = 8  # masks a thread takes at once
 _FEW = 8  # classes, which are faster counted one by one
@@ -83,23 +82,6 @@ def class_pixels(mask: np.ndarray, spec: Spec) -> np.ndarray:
         # Half the time of bincount. OpenCV's takes a lock, which a forked worker may inherit from a thread that held it.
         return np.array(Image.fromarray(mask).histogram()[: spec.num_classes])
     return np.bincount(mask[mask != spec.ignore_index], minlength=spec.num_classes)
-
-
-def seen(mask: np.ndarray, held: Objects | None, target: int | None, spec: Spec) -> np.ndarray:
-    """What a training sample shows of each class, int64 (4, K), by rows: see types.SEEN. It was aimed at class `target`.
-
-    Objects are counted where they are told apart. A target that the mixing of images has covered was not met.
-    """
-    out = np.zeros((len(SEEN), spec.num_classes), np.int64)
-    out[0] = class_pixels(mask, spec)
-    out[1] = out[0] > 0
-    if held is not None:
-        there = np.flatnonzero(np.bincount(held.ids.ravel())[1:])  # several times faster than unique
-        labels = held.labels[there[~held.crowd[there]]]
-        out[2] = np.bincount(labels[labels > 0], minlength=spec.num_classes)
-    if target is not None:
-        out[3, target] = out[1, target]
-    return out
 
 
 def _count(mask: np.ndarray, spec: Spec) -> list[int]:

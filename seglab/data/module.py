@@ -16,9 +16,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seglab.data.aiming import Aim, check_shares
-from seglab.data.counting import seen, tally
+from seglab.data.counting import tally
 from seglab.data.mixing import Mix
-from seglab.data.objects import Pair, objects
+from seglab.data.objects import Pair, counted, objects
 from seglab.data.resizing import check_scale, resize_image, resize_layers, resize_mask, scaled
 from seglab.data.sampling import EvalBatches, Key, TrainBatches
 from seglab.data.source import Source
@@ -48,7 +48,7 @@ class Split(Dataset[dict[str, Any]]):
         return len(self.source.ids(self.split))
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Image H W C, mask h w, index; with objects instances h w L, labels N, crowd N; in training what it shows.
+        """Image H W C, mask h w, index; with objects instances h w L, labels N, crowd N; in training target, objects K.
 
         `key` is (epoch, address): the image is the one of this index, unless the sample is aimed at a class.
         """
@@ -63,9 +63,11 @@ class Split(Dataset[dict[str, Any]]):
                 partners = [self._pair(other, epoch, int(rng.integers(2**63))) for other in others]
                 pair = self.mix([pair, *partners], self.source.spec.ignore_index, rng)
         held = pair.objects if self.instances else None
-        more = {} if held is None else {"instances": held.ids, "labels": held.labels, "crowd": held.crowd}
+        more: dict[str, Any] = {} if held is None else {"instances": held.ids, "labels": held.labels, "crowd": held.crowd}
         if self.augment:
-            more["seen"] = seen(pair.mask, held, target, self.source.spec)
+            more["target"] = -1 if target is None else target
+            if held is not None:
+                more["objects"] = counted(held, self.source.spec.num_classes)
         return {"image": pair.image, "mask": pair.mask, "index": index, **more}
 
     def _pair(self, index: int, epoch: int, address: int, target: int | None = None) -> Pair:
@@ -99,8 +101,10 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     if "instances" in samples[0]:
         batch["instances"] = _filled([s["instances"].transpose(2, 0, 1) for s in samples], 0)
         batch["labels"], batch["crowd"] = _filled([s["labels"] for s in samples], -1), _filled([s["crowd"] for s in samples], 0)
-    if "seen" in samples[0]:
-        batch["seen"] = torch.from_numpy(np.stack([s["seen"] for s in samples]))
+    if "target" in samples[0]:
+        batch["target"] = torch.tensor([s["target"] for s in samples])
+    if "objects" in samples[0]:
+        batch["objects"] = torch.from_numpy(np.stack([s["objects"] for s in samples]))
     return batch
 
 

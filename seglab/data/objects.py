@@ -55,6 +55,13 @@ def _majority(ids: np.ndarray, mask: np.ndarray, count: int, ignore_index: int) 
     return votes.reshape(-1, classes)[1 : count + 1].argmax(1).astype(np.int64)
 
 
+def counted(held: Objects, classes: int) -> np.ndarray:
+    """How many objects of each class the ids show, int64 (K,); crowds and the background are none."""
+    there = np.flatnonzero(np.bincount(held.ids.ravel())[1:])  # several times faster than unique
+    labels = held.labels[there[~held.crowd[there]]]
+    return np.bincount(labels[labels > 0], minlength=classes)
+
+
 def layered(masks: np.ndarray) -> np.ndarray:
     """Ids 1..N in layers, H W L int32, of N masks H W (bool N H W): each goes into the first layer where it finds room."""
     layers: list[np.ndarray] = []

@@ -19,7 +19,7 @@ from torchmetrics import Metric, MetricCollection
 
 from seglab.errors import ConfigError
 from seglab.tasks.grouping import Grouping
-from seglab.tasks.ledger import Ledger
+from seglab.tasks.ledger import Ledger, seen
 from seglab.tasks.optimization import Optimization
 from seglab.tasks.truth import truth
 from seglab.tasks.watch import FiniteWatch
@@ -184,7 +184,8 @@ class Task(pl.LightningModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Masks become int64 on the device: they travel as the small integers they are stored in."""
-        return {**batch, "mask": batch["mask"].long()}
+        more = {"seen": seen(batch, self.spec)} if "target" in batch else {}
+        return {**batch, **more, "mask": batch["mask"].long()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: D102
         return self.step(batch, "train")

@@ -18,6 +18,7 @@ from seglab.data.sampling import TrainBatches
 from seglab.data.source import Source
 from seglab.data.transforms import window
 from seglab.errors import ConfigError, DataError
+from seglab.tasks.ledger import seen
 from seglab.types import SEEN, Mode, Sample, Spec
 
 SPEC = Spec(("ground", "field", "mark"))
@@ -70,7 +71,7 @@ def module(source: Source, **more: Any) -> DataModule:
 def epoch(data: DataModule, number: int = 0) -> dict[str, torch.Tensor]:
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(number)
-    batches = list(loader)
+    batches = [{**batch, "seen": seen(batch, data.source.spec)} for batch in loader]
     return {key: torch.cat([batch[key] for batch in batches]) for key in ("image", "mask", "index", "seen")}
 
 

@@ -177,7 +177,7 @@ def test_copy_paste_needs_objects():
 def test_copy_paste_serves_semantic_training_too():
     data = DataModule(Numbered(), {}, 3, batch_size=5, num_workers=0, mix=CopyPaste(p=1))
     batch = next(iter(data.train_dataloader()))
-    assert batch.keys() == {"image", "mask", "index", "seen"}
+    assert batch.keys() == {"image", "mask", "index", "target"}
     image, mask = batch["image"], batch["mask"]
     assert len(image[:, 0].unique()) > 1
     known = np.array([0, 2, 3, 1, 2, 3, 1])  # the class of ids 0..6
