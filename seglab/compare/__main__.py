@@ -92,10 +92,7 @@ def _page(paths: list[str], file: str, found: Comparison) -> str:
     """Write the page; a line that says where it lies."""
     from seglab.report import sweep_page  # matplotlib takes a second to import
 
-    try:
-        return f"report {shown(sweep_page.write(paths, Path(file), found))}"
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("--out=", "--html=")) from error
+    return f"report {shown(sweep_page.write(paths, Path(file), found))}"
 
 
 def _margin(text: str) -> float:

@@ -153,5 +153,5 @@ def test_channels_are_drawn_where_they_are_alike_and_few(means, drawn):
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot be written .*--out=FILE"):
+    with pytest.raises(ConfigError, match=r"cannot be written .*; choose another file\.$"):
         check_page.write(told().to_dict(), lambda file: None, tmp_path / "file/out.html", [], 255)
