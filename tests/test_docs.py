@@ -38,7 +38,7 @@ def commands() -> list[tuple[str, str]]:
 def test_every_training_command_composes(name, arguments):
     overrides = [a for a in shlex.split(arguments) if "=" in a and not a.startswith("sweep.resume=")]  # the door's own
     overrides = [o for o in overrides if not re.search(r"=\w+\(", o)]  # a range, for a sweeper alone
-    single = [re.sub(r",(?![^\[]*\]).*", "", o) for o in overrides]  # the first of a sweep's values
+    single = [re.sub(r",(?![^\[{]*[\]}]).*", "", o) for o in overrides]  # the first of a sweep's values
     load(single)
 
 

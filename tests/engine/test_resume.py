@@ -161,7 +161,7 @@ def test_dropout_goes_on_in_its_stream(tmp_path, monkeypatch):
     run(tmp_path / "run", *settings, "resume=auto")
     equal_runs(tmp_path / "whole", tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["exact"]["ranks"][0]
-    assert state.keys() == {"python", "numpy", "torch", "cuda", "sums", "gradients", "buffers"}
+    assert state.keys() == {"python", "numpy", "torch", "cuda", "sums", "ledger", "gradients", "buffers"}
 
 
 @pytest.mark.slow
