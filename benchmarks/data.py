@@ -85,6 +85,7 @@ def main() -> None:  # noqa: D103
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     given.images -= given.images % BATCH
+    turns = in_turns(given.root, 4 * given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         first = {"none": [], "ram": [], "disk": []}
         for n in range(given.rounds):  # epoch 1 of a cache, each time of a new one
@@ -115,7 +116,6 @@ def main() -> None:  # noqa: D103
     for name, found in seconds.items():
         print(f"{name:<24}{given.images / statistics.median(found):8.1f} images/s")
     print(f"seglab / by hand        {ratio(seconds['by hand'], seconds['none'])}")
-    turns = in_turns(given.root, 4 * given.rounds)
     print(
         f"in CPU time             {statistics.median(turns):.2f}  ({turns[len(turns) // 4]:.2f} to {turns[-len(turns) // 4]:.2f}: half of the turns)"
     )
