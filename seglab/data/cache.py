@@ -8,10 +8,10 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -96,6 +96,21 @@ def cached(
 def user_cache() -> Path:
     """Where what is kept between runs lies: $XDG_CACHE_HOME/seglab or ~/.cache/seglab."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "seglab").expanduser()
+
+
+def keep(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """What `write` writes takes the file's place, all or nothing; where the disk refuses, the old one stays."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                write(out)
+            os.replace(name, file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
 
 
 def _on_disk(source: Source, cache_dir: str | None) -> Path:

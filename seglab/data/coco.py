@@ -15,12 +15,12 @@ from seglab.data.coco_reading import Content, read
 from seglab.data.coco_scan import Found, Item, compact, distinct, find_images, without_suffix
 from seglab.data.folder_checks import common_channels
 from seglab.data.folder_scan import Scan, even_sample
-from seglab.data.folder_stats import mean_and_std, read_alike
+from seglab.data.folder_stats import both_or_neither, mean_and_std, read_alike
 from seglab.data.layout import SPLITS, Pair, hashed_split
 from seglab.data.objects import layered
 from seglab.data.reduced import read_reduced
 from seglab.data.source import Source, written
-from seglab.errors import ConfigError, DataError
+from seglab.errors import DataError
 from seglab.rle import areas, decode
 from seglab.types import Color, Mode, Sample, Spec
 
@@ -53,8 +53,7 @@ class Coco(Source):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        both_or_neither(mean, std)
         folder = existing(root)
         self.name, self.group = folder.resolve().name, group
         files = find_files(folder, {"train": train, "val": val, "test": test})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from seglab.data import reading
 from seglab.data.volumes_grid import check_affine
 from seglab.data.volumes_volume import Volume
 from seglab.errors import DataError
@@ -196,15 +197,6 @@ def pixels(found: Any, path: str) -> np.ndarray:
         ) from error
 
 
-@contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Whatever pydicom raises as one sentence that names the file."""
-    try:
-        yield
-    except DataError:
-        raise
-    except ImportError:
-        raise DataError(f"{path} needs pydicom, which is not installed; pip install 'seglab[medical]'.") from None
-    except Exception as error:
-        why = " ".join(str(error).replace(path, os.path.basename(path)).split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read: {why}; repair the file, or remove it together with its partner.") from error
+def naming(path: str) -> AbstractContextManager[None]:
+    """As of reading, in pydicom's words."""
+    return reading.naming(path, "pydicom", os.path.basename(path))

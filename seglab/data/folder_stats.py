@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from seglab.data.reading import read_image
-from seglab.errors import DataError
+from seglab.errors import ConfigError, DataError
 
 _PIXELS = 50_000  # of each image, on a regular grid
 
@@ -33,6 +33,12 @@ def read_alike(path: str, channels: int, as_float: bool) -> np.ndarray:
     """An image file as H W C in the channels and, where some of the data set are float, the type that all of it has."""
     image = to_channels(read_image(path), channels, path)
     return image.astype(np.float32) / np.float32(255) if as_float and image.dtype == np.uint8 else image
+
+
+def both_or_neither(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """ConfigError for one of them without the other."""
+    if (mean is None) != (std is None):
+        raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
 
 
 def mean_and_std(images: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:

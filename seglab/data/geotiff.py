@@ -16,14 +16,14 @@ from seglab.data import geotiff_grid, geotiff_reading
 from seglab.data.bands import Bands
 from seglab.data.folder_classes import told_classes
 from seglab.data.folder_scan import Scan, even_sample, in_threads
-from seglab.data.folder_stats import mean_and_std
+from seglab.data.folder_stats import both_or_neither, mean_and_std
 from seglab.data.geotiff_reading import Raster
 from seglab.data.layout import Pair, find_pairs, pair
 from seglab.data.paired import existing, found_out
 from seglab.data.reading import TIFF_MASK, Header, read_header, read_mask
 from seglab.data.reading_tiff import Layout
 from seglab.data.source import Source, written
-from seglab.errors import ConfigError, DataError
+from seglab.errors import DataError
 from seglab.types import Sample, Spec
 
 log = logging.getLogger("seglab")
@@ -57,8 +57,7 @@ class GeoTiff(Source):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        both_or_neither(mean, std)
         self._layout, self._bands = layout, Bands(None if bands is None else tuple(bands), divide, nodata, fill)
         folder = existing(root, "geotiff")
         told = told_classes(folder, classes, ignore_index, colors)
@@ -105,8 +104,7 @@ class GeoTiff(Source):
         stored = self._stored(split, index)
         sample: Sample = {"image": image, "mask": self._marked(rules.codec(stored, one.mask), void), "id": one.id, "size": size}
         if rules.instances:
-            values = rules.codec.values(stored, one.mask).astype(np.int32)
-            sample["instances"] = np.where(sample["mask"] == 1, values, 0)
+            sample["instances"] = rules.objects(stored, sample["mask"], one.mask)
         return sample
 
     def load_mask(self, split: str, index: int) -> np.ndarray:

@@ -26,6 +26,7 @@ P = TypeVar("P", bound=Sequence[Pair])
 IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "ann_dir", "segmentationclass", "gt")
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+FIRST = "^[^/]+"  # as data.group: the first part of a name
 MASK_ENDINGS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_gt", "-gt", "_seg", "_segmentation")
 _HINT = "expected are train/images and train/masks (val and test likewise), or images and masks"
 

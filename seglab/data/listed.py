@@ -10,14 +10,12 @@ import numpy as np
 
 from seglab.data.compact import Sizes
 from seglab.data.folder_classes import told_classes
-from seglab.data.layout import SPLITS, split_numbers
+from seglab.data.layout import FIRST, SPLITS, split_numbers
 from seglab.data.listed_reading import WORDS, Rows, distinct, read_rows
 from seglab.data.paired import Paired, found_out
 from seglab.errors import ConfigError, DataError
 
 log = logging.getLogger("seglab")
-
-_GROUP = "^[^/]+"  # the first part of a name, where the lists have a column `group`
 
 
 class Listed(Paired):
@@ -54,7 +52,7 @@ class Listed(Paired):
         _same_split(rows)
         first = next(iter(lists.values()))
         told = told_classes(first.parent, classes, ignore_index, colors)
-        pattern = _GROUP if grouped else None
+        pattern = FIRST if grouped else None
         parts = _parts(rows, split, pattern)
         pairs = {s: some.pairs.take(order) for s, (some, order) in parts.items()}
         sizes = {s: Sizes(some.sizes.array[order]) for s, (some, order) in parts.items() if some.sizes is not None}

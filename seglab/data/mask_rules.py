@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
 from seglab.data.folder_classes import Told
 from seglab.data.folder_scan import Seen
 from seglab.data.mask_codec import Codec, code, no_table
@@ -42,6 +44,10 @@ class Rules:
     ignore_index: int
     codec: Codec
     instances: bool = False
+
+    def objects(self, stored: np.ndarray, mask: np.ndarray, path: str) -> np.ndarray:
+        """Ids of single objects, H W int32, from the stored mask: where its class ids (`mask`) are the foreground, else 0."""
+        return np.where(mask == 1, self.codec.values(stored, path).astype(np.int32), 0)
 
 
 def is_layered(mode: str | None, foreground: bool, layers: set[int]) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
+from seglab.data.reading import naming
 from seglab.data.volumes_grid import check_affine
 from seglab.data.volumes_volume import Volume
 from seglab.errors import DataError
@@ -90,15 +91,5 @@ def _load(path: str) -> Any:
     return image
 
 
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Whatever the reader raises as one sentence that names the file."""
-    try:
-        yield
-    except DataError:
-        raise
-    except ImportError:
-        raise DataError(f"{path} needs nibabel, which is not installed; pip install 'seglab[medical]'.") from None
-    except Exception as error:
-        why = " ".join(str(error).replace(path, "the file").split()).rstrip(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read: {why}; repair the file, or remove it together with its partner.") from error
+def _naming(path: str) -> AbstractContextManager[None]:
+    return naming(path, "nibabel", "the file")

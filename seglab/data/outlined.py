@@ -14,7 +14,8 @@ from seglab.data.coco import Coco
 from seglab.data.coco_classes import classes_of
 from seglab.data.coco_reading import Annotation, Content, Listed, shown
 from seglab.data.coco_scan import Found, find_images
-from seglab.errors import ConfigError, DataError
+from seglab.data.folder_stats import both_or_neither
+from seglab.errors import DataError
 
 _CORNERS = 64  # of the polygon that stands for a circle or an ellipse
 
@@ -39,8 +40,7 @@ class Outlined(Coco):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        both_or_neither(mean, std)
         self.name, self.group = name, group
         names, colors = classes_of(list(contents.values()), classes)
         found = {s: find_images(one, [str(folders[s])]) for s, one in contents.items()}

@@ -14,7 +14,7 @@ from seglab.data.compact import Sizes
 from seglab.data.folder_checks import common_channels, common_layers, mask_rules
 from seglab.data.folder_classes import Told
 from seglab.data.folder_scan import Scan, even_sample, kinds, see
-from seglab.data.folder_stats import mean_and_std, read_alike
+from seglab.data.folder_stats import both_or_neither, mean_and_std, read_alike
 from seglab.data.headers import Headers
 from seglab.data.layout import Pair, Pairs
 from seglab.data.mask_codec import Codec
@@ -66,8 +66,7 @@ class Paired(Source):
         std: Sequence[float] | None = None,
         sizes: Mapping[str, Sizes] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        both_or_neither(mean, std)
         self.name, self.group, self.pairs = name, group, {split: Pairs.of(some) for split, some in pairs.items()}
         if not any(len(some) for some in pairs.values()):
             raise DataError(f"The data set '{name}' has no image; correct data.root, or the lists of its images.")
@@ -100,8 +99,7 @@ class Paired(Source):
             raise DataError(f"{pair.image} changed its size while in use; start again.")
         sample: Sample = {"image": image, "mask": rules.codec(stored, pair.mask), "id": pair.id, "size": size}
         if rules.instances:
-            values = rules.codec.values(stored, pair.mask).astype(np.int32)
-            sample["instances"] = np.where(sample["mask"] == 1, values, 0)
+            sample["instances"] = rules.objects(stored, sample["mask"], pair.mask)
         return sample
 
     def load_mask(self, split: str, index: int) -> np.ndarray:

@@ -107,15 +107,21 @@ def read_mask(path: str) -> np.ndarray:
 
 
 @contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into a DataError of one sentence that names the file."""
+def naming(path: str, package: str = "", short: str | None = None) -> Iterator[None]:
+    """Turn whatever a decoder raises into a DataError of one sentence that names the file.
+
+    `package` (of the extra `medical`) is what the decoder needs; `short` stands for the path in the decoder's own words.
+    """
     try:
         yield
     except DataError:
         raise
     except Exception as error:  # every decoder has exceptions of its own kind
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         where = shown_path(path)
+        if package and isinstance(error, ImportError):
+            raise DataError(f"{where} needs {package}, which is not installed; pip install 'seglab[medical]'.") from None
+        said = str(error) if short is None else str(error).replace(path, short)
+        why = " ".join(said.split()).rstrip(".") or type(error).__name__
         raise DataError(f"{where} cannot be read: {why}; repair the file, or remove it together with its partner.") from error
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from seglab.data.folder_stats import read_alike, to_channels
 from seglab.data.reading import naming
+from seglab.data.resizing import resize_image, scaled
 from seglab.data.shards_bytes import read_bytes, shown_path
 from seglab.data.source import Source
 from seglab.errors import ConfigError, DataError
@@ -45,8 +46,6 @@ def reduced(source: Source, reduced_jpeg: bool = False, scale: float = 1.0) -> S
 
 def stored_size(sample: Sample) -> np.ndarray:
     """The image as large as its mask: a reduced one is enlarged, for pictures of both."""
-    from seglab.data.resizing import resize_image
-
     image = sample["image"]
     return image if image.shape[:2] == sample["size"] else resize_image(image, sample["size"])
 
@@ -56,8 +55,6 @@ def read_reduced(path: str, channels: int, as_float: bool, size: tuple[int, int]
 
     `size` (H, W) is that of the file; DataError if it has another by now.
     """
-    from seglab.data.resizing import resize_image, scaled
-
     goal = scaled(size, scale)
     with naming(path):
         image = _decoded(read_bytes(path), size, goal)

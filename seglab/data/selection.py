@@ -10,7 +10,7 @@ import numpy as np
 
 from seglab.data.compact import Compact, Sizes, Texts, array_of
 from seglab.data.counting import tally
-from seglab.data.layout import SPLITS, hashed
+from seglab.data.layout import FIRST, SPLITS, hashed
 from seglab.data.source import Source
 from seglab.data.volumes_volume import VOLUME
 from seglab.errors import ConfigError, DataError, visible
@@ -19,7 +19,6 @@ from seglab.types import Sample, group_labels
 log = logging.getLogger("seglab")
 Place = tuple[str, int]  # a split of the data set, and the position in it
 _NAMES = list(SPLITS)
-_FIRST = "^[^/]+"  # the group of a name that begins with it
 
 
 class Places(Compact[Place]):
@@ -64,7 +63,7 @@ class Selected(Source):
         name = _names if not self._renamed else _long_names
         self._ids = {split: Texts(name(source, some)) for split, some in places.items()}
         if self._renamed and self.group is not None:
-            self.group = _FIRST
+            self.group = FIRST
 
     def ids(self, split: str) -> Sequence[str]:  # noqa: D102
         return self._ids[split]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seglab.data.cache import user_cache
+from seglab.data.cache import keep, user_cache
 from seglab.data.shards_bytes import is_address, read_range
 from seglab.data.shards_tar import BLOCK, Member, header, members
 from seglab.errors import DataError, visible
@@ -95,15 +93,7 @@ def _keep(made: Index, place: Path) -> None:
     """Write the index, whole or not at all; a cache that cannot be written is gone without."""
     body = made.at.astype("<i8").tobytes() + made.size.astype("<i8").tobytes() + made.names
     head = {"version": _VERSION, "members": len(made), "digest": hashlib.blake2b(body).hexdigest()}
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(dir=place.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(json.dumps(head).encode() + b"\n" + body)
-            os.replace(name, place)
-        except OSError:
-            os.unlink(name)
+    keep(place, lambda out: out.write(json.dumps(head).encode() + b"\n" + body))
 
 
 def _recalled(file: str, place: Path) -> Index | None:

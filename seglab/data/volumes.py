@@ -11,8 +11,8 @@ import numpy as np
 
 from seglab.data.folder_classes import Told
 from seglab.data.folder_scan import Seen, even_sample, in_threads
-from seglab.data.folder_stats import mean_and_std
-from seglab.data.layout import Pair
+from seglab.data.folder_stats import both_or_neither, mean_and_std
+from seglab.data.layout import FIRST, Pair
 from seglab.data.mask_rules import Rules, decide
 from seglab.data.source import Source, written
 from seglab.data.volumes_agree import Both, alike, matched, whole_numbers
@@ -23,7 +23,6 @@ from seglab.errors import ConfigError, DataError
 from seglab.types import Sample, Spec, group_labels
 
 _MASKS, _IMAGES, _SLICES = 24, 12, 4  # volumes of masks and of images that are read before training, and slices of each
-_GROUP = "^[^/]+"
 
 
 class Slices(NamedTuple):
@@ -57,8 +56,7 @@ class Volumes(Source):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ConfigError("data.mean and data.std belong together; give both, or neither to have them measured.")
+        both_or_neither(mean, std)
         if mode == "multilabel":
             raise ConfigError("data.mode=multilabel needs masks of one channel per class; the labels of volumes have one.")
         self.name, self.pairs, self._axis, self._window = name, pairs, AXES[axis], check_window(window)
@@ -71,7 +69,7 @@ class Volumes(Source):
         both = [one for some in self._volumes.values() for one in some]
         self._channels, self._bytes = alike([one.image for one in both], self._window)
         self.rules = r = self._ruled(even_sample(both, _MASKS), told, mode, foreground)
-        self.group = VOLUME if group is None else _GROUP
+        self.group = VOLUME if group is None else FIRST
         self._slices = {split: self._listed(split, group, empty or split != "train") for split in pairs}
         if mean is None or std is None:
             mean, std = mean_and_std(self._sampled())
@@ -103,8 +101,7 @@ class Volumes(Source):
         size = mask.shape[0], mask.shape[1]
         sample: Sample = {"image": self._image(both, number), "mask": mask, "id": self.ids(split)[index], "size": size}
         if rules.instances:
-            values = rules.codec.values(stored, both.mask.path).astype(np.int32)
-            sample["instances"] = np.where(mask == 1, values, 0)
+            sample["instances"] = rules.objects(stored, mask, both.mask.path)
         return sample
 
     def load_mask(self, split: str, index: int) -> np.ndarray:

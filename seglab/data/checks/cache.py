@@ -9,14 +9,13 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seglab.data.cache import user_cache
+from seglab.data import cache
 from seglab.data.checks.looks import Look, from_json, to_json
 from seglab.data.shards_bytes import part_of
 
@@ -41,7 +40,7 @@ def stamp(image: str, mask: str, layered: bool, edges: bool) -> str:
 def place(root: Path, ending: str = ".json.gz") -> Path:
     """The file for a data root: of all looks, or with another ending of something else."""
     name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=12).hexdigest()
-    return user_cache() / f"check-{name}{ending}"
+    return cache.user_cache() / f"check-{name}{ending}"
 
 
 def known(file: Path) -> set[str]:
@@ -76,19 +75,4 @@ def keep(file: Path, looks: Mapping[str, Look]) -> None:
             for key, look in looks.items():
                 out.write((json.dumps([key, to_json(look)], separators=(",", ":")) + "\n").encode())
 
-    replace(file, write)
-
-
-def replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """What `write` writes takes the file's place; if the disk refuses, the old one stays."""
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-        try:
-            with os.fdopen(handle, "wb") as raw:
-                write(raw)
-            os.replace(name, file)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+    cache.keep(file, write)

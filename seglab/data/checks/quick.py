@@ -33,7 +33,8 @@ def look_over(source: Source, data: Mapping[str, Any]) -> Verdict:
         return verdict
     if isinstance(inner, Paired) and _all_known(inner, source, data):
         report = doctor.examine(type(inner), lambda: source, data, processes=1)
-        return Verdict(tuple(report.findings), 1, 1, whole=True)
+        total = verdicts.count(source)
+        return Verdict(tuple(report.findings), total, total, whole=True)
     if verdict is not None:
         return verdict
     if isinstance(inner, Paired):

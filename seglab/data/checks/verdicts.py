@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from seglab.data import cache as store
 from seglab.data.checks import cache as looks
 from seglab.data.checks.findings import ORDER, Finding
 from seglab.data.checks.gather import even_places, home
@@ -40,14 +41,14 @@ class Verdict:
 
 def keep(source: Source, data: Mapping[str, Any], findings: Sequence[Finding], looked: int | None = None) -> Verdict:
     """The verdict on `looked` samples (None: all), which is kept unless there are no files whose times could be asked."""
-    total = sum(len(source.ids(split)) for split in SPLITS)
+    total = count(source)
     verdict = Verdict(tuple(findings), total if looked is None else looked, total, looked is None)
     if (name := key(source, data)) is not None:
         file = place(source, data)
         kept = {k: v for k, v in _read(file).items() if k != name}
         kept = dict([*kept.items()][1 - _MOST :])
         kept[name] = {"looked": verdict.looked, "whole": verdict.whole, "findings": [one.to_dict() for one in findings]}
-        looks.replace(file, lambda out: out.write(json.dumps(kept).encode()))
+        store.keep(file, lambda out: out.write(json.dumps(kept).encode()))
     return verdict
 
 
@@ -59,9 +60,14 @@ def recall(source: Source, data: Mapping[str, Any]) -> Verdict | None:
     try:
         kept = _read(place(source, data))[name]
         findings = tuple(_finding(one) for one in kept["findings"])
-        return Verdict(findings, int(kept["looked"]), sum(len(source.ids(split)) for split in SPLITS), kept["whole"] is True)
+        return Verdict(findings, int(kept["looked"]), count(source), kept["whole"] is True)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def count(source: Source) -> int:
+    """How many samples there are."""
+    return sum(len(source.ids(split)) for split in SPLITS)
 
 
 def key(source: Source, data: Mapping[str, Any]) -> str | None:
